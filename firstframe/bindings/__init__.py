@@ -1,0 +1,1 @@
+"""Bindings: what connects the core to a library that runs the UNet."""

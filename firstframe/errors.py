@@ -1,0 +1,27 @@
+"""Errors for the user. A message says what was wrong, with which value, and what to do about it."""
+
+from __future__ import annotations
+
+
+class FirstFrameError(ValueError):
+    """Anything that FirstFrame refuses."""
+
+
+class WeightsError(FirstFrameError):
+    """A weights file cannot be read, or does not hold what was asked for."""
+
+
+class PictureError(FirstFrameError):
+    """A reference picture that cannot be used."""
+
+
+class FramesError(FirstFrameError):
+    """A number of frames that cannot be used."""
+
+
+class ModelMismatchError(FirstFrameError):
+    """Two parts that were not made for each other, for example an SD1.5 adapter and an SDXL model."""
+
+
+class InjectionError(FirstFrameError):
+    """Attaching to a model that already has something attached."""

@@ -1,0 +1,75 @@
+"""The frame similarity prior: where sampling starts, so that all frames resemble the first."""
+
+from __future__ import annotations
+
+import torch
+from einops import repeat
+from kornia.filters import gaussian_blur2d
+from torch import Tensor
+
+from .shapes import fold_frames, unfold_frames
+
+_MASK_STREAM = 0x46495253545F4652
+
+
+def mask_generator(seed: int) -> torch.Generator:
+    """A CPU generator for the mask that is independent of the noise drawn with the same ``seed``."""
+    return torch.Generator("cpu").manual_seed(seed ^ _MASK_STREAM)
+
+
+def draw_mask(shape: tuple[int, ...], keep_probability: float, generator: torch.Generator) -> Tensor:
+    """M_p: a boolean mask of ``shape``, each element true (kept) with probability p in [0, 1]."""
+    return torch.rand(shape, generator=generator) >= 1.0 - keep_probability
+
+
+def low_pass(frames: Tensor, mask: Tensor, blur_kernel: int = 9, blur_sigma: float = 18.0) -> Tensor:
+    """D(x) of the frame similarity prior (arXiv 2312.16693, Section 3.3).
+
+    ``D(x) = M_p * x + (1 - M_p) * GaussianBlur(x)`` on ``frames`` (B, C, F, H, W) with a boolean
+    ``mask`` of the same shape. The first frame stays as it is. Kernel (odd) and sigma are in latent pixels.
+    """
+    size, sigma = (blur_kernel, blur_kernel), (blur_sigma, blur_sigma)
+    blurred = unfold_frames(gaussian_blur2d(fold_frames(frames), size, sigma), frames.shape[2])
+    keep = mask.to(frames.device).clone()
+    keep[:, :, 0] = True
+    return torch.where(keep, frames, blurred)
+
+
+def similar_frames(
+    reference: Tensor,
+    num_frames: int,
+    keep_probability: float,
+    generator: torch.Generator,
+    blur_kernel: int = 9,
+    blur_sigma: float = 18.0,
+) -> Tensor:
+    """``num_frames`` low-passed copies of a reference latent: (B, C, H, W) to (B, C, F, H, W).
+
+    Frame 0 is the reference itself. The mask is drawn on the CPU from ``generator`` (see
+    :func:`mask_generator`), so that a seed gives the same frames on every device.
+    """
+    frames = repeat(reference, "b c h w -> b c f h w", f=num_frames)
+    mask = draw_mask(tuple(frames.shape), keep_probability, generator)
+    return low_pass(frames, mask, blur_kernel, blur_sigma)
+
+
+def frame_similarity_prior(
+    reference: Tensor,
+    num_frames: int,
+    alpha: float,
+    sigma: float,
+    keep_probability: float,
+    generator: torch.Generator,
+    noise: Tensor | None = None,
+    blur_kernel: int = 9,
+    blur_sigma: float = 18.0,
+) -> Tensor:
+    """Where sampling starts (arXiv 2312.16693, Equation 7): ``x_t0 ~ N(alpha_t0 D(x), sigma_t0^2 I)``.
+
+    ``reference`` (B, C, H, W) to (B, C, F, H, W). ``noise`` is standard normal of the result's shape;
+    without it, it is drawn from ``generator`` after the mask.
+    """
+    frames = similar_frames(reference, num_frames, keep_probability, generator, blur_kernel, blur_sigma)
+    if noise is None:
+        noise = torch.randn(frames.shape, generator=generator).to(frames)
+    return alpha * frames + sigma * noise

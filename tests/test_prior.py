@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from kornia.filters import gaussian_blur2d
+
+from firstframe.prior import draw_mask, frame_similarity_prior, low_pass, mask_generator, similar_frames
+
+
+@pytest.fixture
+def reference(generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(1, 4, 16, 16, generator=generator)
+
+
+def test_frame_zero_is_the_reference(reference: torch.Tensor) -> None:
+    frames = similar_frames(reference, 5, 0.3, mask_generator(1))
+    assert frames.shape == (1, 4, 5, 16, 16)
+    assert torch.equal(frames[:, :, 0], reference)
+    assert not torch.equal(frames[:, :, 1], frames[:, :, 2])
+
+
+def test_keep_probability_one_and_zero(reference: torch.Tensor) -> None:
+    kept = similar_frames(reference, 3, 1.0, mask_generator(1))
+    assert torch.equal(kept, reference.unsqueeze(2).expand_as(kept))
+    blurred = similar_frames(reference, 3, 0.0, mask_generator(1))
+    assert torch.equal(blurred[:, :, 2], gaussian_blur2d(reference, (9, 9), (18.0, 18.0)))
+
+
+@pytest.mark.parametrize("keep_probability", [0.1, 0.5, 0.9])
+def test_mask_keeps_with_that_probability(keep_probability: float) -> None:
+    mask = draw_mask((100_000,), keep_probability, mask_generator(3))
+    assert mask.float().mean().item() == pytest.approx(keep_probability, abs=0.01)
+
+
+def test_same_seed_same_frames(reference: torch.Tensor) -> None:
+    first, again = (similar_frames(reference, 4, 0.5, mask_generator(7)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, similar_frames(reference, 4, 0.5, mask_generator(8)))
+
+
+def test_mask_and_noise_of_one_seed_are_independent() -> None:
+    shape = (100_000,)
+    uniform = torch.rand(shape, generator=mask_generator(11))
+    same_stream = torch.rand(shape, generator=torch.Generator("cpu").manual_seed(11))
+    assert not torch.equal(uniform, same_stream)
+    noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(11))
+    assert abs(torch.corrcoef(torch.stack([uniform, noise]))[0, 1]) < 0.02
+
+
+def test_low_pass_blurs_only_where_the_mask_is_off(reference: torch.Tensor) -> None:
+    frames = reference.unsqueeze(2).repeat(1, 1, 3, 1, 1)
+    mask = torch.ones_like(frames, dtype=torch.bool)
+    mask[:, :, 1:, :8] = False
+    result = low_pass(frames, mask)
+    assert torch.equal(result[:, :, :, 8:], frames[:, :, :, 8:])
+    assert not torch.equal(result[:, :, 1, :8], frames[:, :, 1, :8])
+    assert torch.equal(result[:, :, 0], frames[:, :, 0])
+
+
+def test_start_has_the_stated_mean_and_deviation(reference: torch.Tensor) -> None:
+    draws = torch.cat(
+        [
+            frame_similarity_prior(reference, 8, 0.6, 0.8, 0.5, mask_generator(seed))[:, :, 1:]
+            - 0.6 * similar_frames(reference, 8, 0.5, mask_generator(seed))[:, :, 1:]
+            for seed in range(4)
+        ]
+    )
+    assert draws.mean().item() == pytest.approx(0.0, abs=0.02)
+    assert draws.std().item() == pytest.approx(0.8, abs=0.02)
+
+
+def test_matches_the_official_degradation(expected: dict[str, torch.Tensor]) -> None:
+    frames = expected["B.first_frame_latent"].repeat(1, 1, 6, 1, 1)
+    degraded = low_pass(frames, expected["B.mask_uniform"] >= 0.5)
+    assert (degraded - expected["B.degraded"]).norm() / expected["B.degraded"].norm() < 1e-6
