@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import FirstFrameError
+from .errors import FirstFrameError, ModelMismatchError
 
 Stage = Literal["down", "mid", "up"]
 LDMStage = Literal["input", "middle", "output"]
@@ -101,3 +102,14 @@ class UNetConfig:
 
 
 SD15 = UNetConfig((320, 640, 1280, 1280), 2, (True, True, True, False), 8, 768)
+
+
+def check_sites(part: str, wanted: Mapping[Site, int], available: Mapping[Site, int]) -> None:
+    """ModelMismatchError unless each site of ``part`` (a name for the message) is in the UNet, as wide."""
+    for site, width in wanted.items():
+        if available.get(site) != width:
+            found = f"is {available[site]} wide" if site in available else "has no such place"
+            raise ModelMismatchError(
+                f"the {part} was not made for this UNet: it is {width} wide at {site.key}, where the UNet "
+                f"{found}. Load the Stable Diffusion 1.5 model (or the tiny model) that it belongs to"
+            )

@@ -1,0 +1,138 @@
+"""The forward hooks that carry the core's modules into a diffusers UNet.
+
+Each function registers hooks and returns their handles; removing them leaves no trace. Frames are the
+batch here, ``(B*F, ...)``; ``injection`` says how many there are and how strong each part is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from ...adapter import I2VAdapter
+from ...image_tokens import ImageTokenAdapter, ImageTokenAttention
+from ...motion import MotionModule
+from ...shapes import fold_frames, unfold_frames
+from ...sites import Site
+
+if TYPE_CHECKING:
+    from .inject import Injection
+
+
+def hook_motion(
+    layer: nn.Module, site: Site, motion: MotionModule, injection: Injection
+) -> Iterator[RemovableHandle]:
+    """The motion module after ``layer``, a spatial transformer or, where there is none, a ResBlock."""
+
+    def move(states: Tensor) -> Tensor:
+        clip = unfold_frames(states, injection.num_frames)
+        return fold_frames(motion(site, clip, injection.motion_scale))
+
+    def hook(_: nn.Module, args: Any, output: Any) -> Any:
+        return (move(output[0]),) if isinstance(output, tuple) else move(output)
+
+    yield layer.register_forward_hook(hook)
+
+
+def hook_adapter(
+    attention: nn.Module, site: Site, adapter: I2VAdapter, injection: Injection
+) -> Iterator[RemovableHandle]:
+    """Cross-frame attention beside the self-attention ``attention``, through its own to_k and to_v."""
+
+    def hook(attn: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if injection.adapter_scale == 0.0:
+            return output
+        states = rearrange(args[0], "(b f) n c -> b f n c", f=injection.num_frames)
+        key0, value0 = attn.to_k(states[:, 0]), attn.to_v(states[:, 0])
+        residual: Tensor = adapter(site, states, key0, value0, injection.adapter_scale)
+        return output + rearrange(residual, "b f n c -> (b f) n c")
+
+    yield attention.register_forward_hook(hook)
+
+
+class TextHooks:
+    """One prompt ``(B, N, D)`` for all frames of a clip: frames become part of the query's length.
+
+    A prompt for each frame, ``(B*F, N, D)``, goes the usual way.
+    """
+
+    def __init__(self, injection: Injection) -> None:
+        self.injection = injection
+        self.folded = False
+
+    def fold(self, _: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> Any:
+        """Before the attention."""
+        self.folded = len(kwargs["encoder_hidden_states"]) != len(args[0])
+        if not self.folded:
+            return None
+        return (rearrange(args[0], "(b f) n c -> b (f n) c", f=self.injection.num_frames),), kwargs
+
+    def unfold(self, _: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+        """After the attention."""
+        if not self.folded:
+            return None
+        return rearrange(output, "b (f n) c -> (b f) n c", f=self.injection.num_frames)
+
+
+def hook_text(attention: nn.Module, injection: Injection) -> Iterator[RemovableHandle]:
+    """One prompt for all frames in the text cross-attention ``attention``."""
+    hooks = TextHooks(injection)
+    yield attention.register_forward_pre_hook(hooks.fold, with_kwargs=True)
+    yield attention.register_forward_hook(hooks.unfold)
+
+
+class ImageTokenHooks:
+    """Image tokens beside the text in one cross-attention.
+
+    The prompt carries them as its last ``num_tokens`` tokens. They are taken off before the attention,
+    attended to with its own query, and the result is added before its output projection.
+    """
+
+    def __init__(self, leaf: ImageTokenAttention, num_tokens: int, injection: Injection) -> None:
+        self.leaf = leaf
+        self.num_tokens = num_tokens
+        self.injection = injection
+        self.tokens: Tensor
+        self.residual: Tensor
+
+    def split(self, _: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> Any:
+        """Before the attention."""
+        context = kwargs["encoder_hidden_states"]
+        self.tokens = context[:, -self.num_tokens :]
+        return args, kwargs | {"encoder_hidden_states": context[:, : -self.num_tokens]}
+
+    def attend(self, _: nn.Module, args: Any, query: Tensor) -> None:
+        """After the query's projection."""
+        self.residual = self.leaf(query, self.tokens)
+
+    def add(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """Before the output projection."""
+        scale = self.injection.image_scale
+        return None if scale == 0.0 else (args[0] + scale * self.residual,)
+
+
+def hook_image_tokens(
+    attention: Any, site: Site, image_tokens: ImageTokenAdapter, injection: Injection
+) -> Iterator[RemovableHandle]:
+    """Image tokens in the text cross-attention ``attention``."""
+    hooks = ImageTokenHooks(image_tokens[site], image_tokens.num_tokens, injection)
+    yield attention.register_forward_pre_hook(hooks.split, with_kwargs=True)
+    yield attention.to_q.register_forward_hook(hooks.attend)
+    yield attention.to_out[0].register_forward_pre_hook(hooks.add)
+
+
+def hook_pooled_norm(norm: nn.Module, injection: Injection) -> Iterator[RemovableHandle]:
+    """Let the GroupNorm ``norm`` take its statistics over all frames of a clip (AnimateDiff v1)."""
+
+    def pool(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (rearrange(args[0], "(b f) c h w -> b c (f h) w", f=injection.num_frames),)
+
+    def split(_: nn.Module, args: Any, output: Tensor) -> Tensor:
+        return rearrange(output, "b c (f h) w -> (b f) c h w", f=injection.num_frames)
+
+    yield norm.register_forward_pre_hook(pool)
+    yield norm.register_forward_hook(split)
