@@ -1,0 +1,22 @@
+"""Weights files: reading, telling apart, renaming and writing them."""
+
+from __future__ import annotations
+
+from .files import load_metadata, load_state_dict, save_state_dict
+from .layouts import LAYOUTS, Layout, detect_layout
+from .load import load_adapter, load_image_tokens, load_motion, save_adapter, save_image_tokens, save_motion
+
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "detect_layout",
+    "load_adapter",
+    "load_image_tokens",
+    "load_metadata",
+    "load_motion",
+    "load_state_dict",
+    "save_adapter",
+    "save_image_tokens",
+    "save_motion",
+    "save_state_dict",
+]

@@ -1,0 +1,138 @@
+"""Names of tensors in published files and in our modules, as two-way tables.
+
+In a table ``{site}`` stands for a place in the UNet and ``{}`` for a number, ``weight`` or ``bias``. Left
+is the name in the file, right the name in our state dict.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ..errors import WeightsError
+from ..sites import DiffusersKind, Site
+
+_DIFFUSERS_BLOCK = r"(?:down_blocks\.\d+|mid_block|up_blocks\.\d+)"
+_ANY = r"(\d+|weight|bias)"
+
+
+def _pattern(template: str, site: str) -> re.Pattern[str]:
+    pattern = re.escape(template).replace(re.escape("{site}"), f"({site})").replace(re.escape("{}"), _ANY)
+    return re.compile(pattern)
+
+
+def _site_from_diffusers(path: str) -> Site:
+    stage, *block, _, layer = path.removesuffix(".").replace("mid_block", "mid_block.0").split(".")
+    return Site(stage.split("_")[0], int(block[0]), int(layer))  # type: ignore[arg-type]
+
+
+class KeyMap:
+    """A table between a file's names, whose sites are written as in diffusers, and ours.
+
+    ``kind`` is the diffusers module list in which the file's sites are counted. Names that ``dropped``
+    matches are left out on purpose; any other unknown name is an error.
+    """
+
+    def __init__(self, kind: DiffusersKind, table: Mapping[str, str], dropped: str) -> None:
+        self.kind: DiffusersKind = kind
+        site_in_file = rf"{_DIFFUSERS_BLOCK}\.{kind}\.\d+"
+        self.into = [(_pattern(theirs, site_in_file), ours) for theirs, ours in table.items()]
+        self.back = [(_pattern(ours, r"\w+_\d+_\d+"), theirs) for theirs, ours in table.items()]
+        self.dropped = re.compile(dropped)
+
+    def ours(self, name: str) -> str | None:
+        """Our name for a file's ``name``; None for one that is dropped on purpose."""
+        for pattern, template in self.into:
+            if match := pattern.fullmatch(name):
+                path, *rest = match.groups()
+                return template.replace("{site}", _site_from_diffusers(path).key).format(*rest)
+        if self.dropped.fullmatch(name):
+            return None
+        raise WeightsError(f"the name {name!r} is unknown")
+
+    def theirs(self, name: str) -> str:
+        """The file's name for our ``name``."""
+        for pattern, template in self.back:
+            if match := pattern.fullmatch(name):
+                key, *rest = match.groups()
+                return template.replace("{site}", Site.from_key(key).diffusers(self.kind)).format(*rest)
+        raise WeightsError(f"the name {name!r} is unknown")
+
+
+def to_ours(tensors: Mapping[str, Tensor], keymap: KeyMap) -> dict[str, Tensor]:
+    """A file's tensors under our names."""
+    renamed = {keymap.ours(name): tensor for name, tensor in tensors.items()}
+    return {name: tensor for name, tensor in renamed.items() if name is not None}
+
+
+def to_theirs(tensors: Mapping[str, Tensor], keymap: KeyMap) -> dict[str, Tensor]:
+    """Our tensors under a file's names: the inverse of :func:`to_ours`."""
+    return {keymap.theirs(name): tensor for name, tensor in tensors.items()}
+
+
+_UNET = "|".join(
+    [
+        r"(?:conv_in|conv_out|conv_norm_out|time_embedding\.linear_[12])\.(?:weight|bias)",
+        _DIFFUSERS_BLOCK
+        + r"\.resnets\.\d+\.(?:norm1|conv1|time_emb_proj|norm2|conv2|conv_shortcut)\.(?:weight|bias)",
+        _DIFFUSERS_BLOCK + r"\.(?:downsamplers|upsamplers)\.0\.conv\.(?:weight|bias)",
+        _DIFFUSERS_BLOCK + r"\.attentions\.\d+\.(?:norm|proj_in|proj_out)\.(?:weight|bias)",
+        _DIFFUSERS_BLOCK
+        + r"\.attentions\.\d+\.transformer_blocks\.0\.(?:"
+        + r"attn[12]\.to_[qkv]\.weight|attn[12]\.to_out\.0\.(?:weight|bias)|"
+        + r"norm[123]\.(?:weight|bias)|ff\.net\.(?:0\.proj|2)\.(?:weight|bias))",
+    ]
+)
+_MOTION = _DIFFUSERS_BLOCK + r"\.motion_modules\.\d+\.temporal_transformer\..*"
+_ADAPTER = _DIFFUSERS_BLOCK + r"\.attentions\.\d+\.transformer_blocks\.0\.attn1\.to_(?:q|out)_ff\..*"
+_IMAGE_TOKENS = _DIFFUSERS_BLOCK + r"\.attentions\.\d+\.transformer_blocks\.0\.attn2\.to_[kv]_ip\.weight"
+
+_TEMPORAL = "{site}.temporal_transformer."
+_BLOCK = _TEMPORAL + "transformer_blocks.0."
+_OURS = "sites.{site}."
+
+ANIMATEDIFF = KeyMap(
+    "motion_modules",
+    {
+        _TEMPORAL + "norm.{}": _OURS + "norm.{}",
+        _TEMPORAL + "proj_in.{}": _OURS + "proj_in.{}",
+        _TEMPORAL + "proj_out.{}": _OURS + "proj_out.{}",
+        _BLOCK + "norms.{}.{}": _OURS + "norms.{}.{}",
+        _BLOCK + "attention_blocks.{}.to_q.weight": _OURS + "attentions.{}.to_q.weight",
+        _BLOCK + "attention_blocks.{}.to_k.weight": _OURS + "attentions.{}.to_k.weight",
+        _BLOCK + "attention_blocks.{}.to_v.weight": _OURS + "attentions.{}.to_v.weight",
+        _BLOCK + "attention_blocks.{}.to_out.0.{}": _OURS + "attentions.{}.to_out.{}",
+        _BLOCK + "attention_blocks.{}.pos_encoder.pe": _OURS + "attentions.{}.pe",
+        _BLOCK + "ff_norm.{}": _OURS + "ff_norm.{}",
+        _BLOCK + "ff.net.0.proj.{}": _OURS + "ff.proj.{}",
+        _BLOCK + "ff.net.2.{}": _OURS + "ff.out.{}",
+    },
+    dropped="|".join([_UNET, _IMAGE_TOKENS]),
+)
+"""Motion modules as AnimateDiff publishes them (guoyww/animatediff)."""
+
+_ATTN1 = "{site}.transformer_blocks.0.attn1."
+
+OFFICIAL_ADAPTER = KeyMap(
+    "attentions",
+    {
+        _ATTN1 + "to_q_ff.weight": _OURS + "to_q.weight",
+        _ATTN1 + "to_out_ff.{}": _OURS + "to_out.{}",
+    },
+    dropped="|".join([_UNET, _MOTION, _IMAGE_TOKENS]),
+)
+"""The I2V adapter as its authors publish it (space-xun/i2v_adapter, i2v_module.pth)."""
+
+_ATTN2 = "{site}.transformer_blocks.0.attn2."
+
+OFFICIAL_IMAGE_TOKENS = KeyMap(
+    "attentions",
+    {
+        _ATTN2 + "to_k_ip.weight": _OURS + "to_k_ip.weight",
+        _ATTN2 + "to_v_ip.weight": _OURS + "to_v_ip.weight",
+    },
+    dropped="|".join([_UNET, _MOTION, _ADAPTER]),
+)
+"""Projections of image tokens under UNet names (space-xun/i2v_adapter, animatediff_v15_v1_ipplus.pth)."""

@@ -1,0 +1,59 @@
+"""Families of weights files, told apart by the names of their tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import WeightsError
+from .keymaps import ANIMATEDIFF, OFFICIAL_ADAPTER, OFFICIAL_IMAGE_TOKENS, KeyMap
+
+Kind = Literal["i2v_adapter", "motion_module", "image_tokens"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A family of files: it is one if any name in it matches ``signature`` from its beginning."""
+
+    name: str
+    kind: Kind
+    signature: str
+    keymap: KeyMap | None = None
+
+    def fires(self, names: Iterable[str]) -> bool:
+        """Whether tensors of these names are in this layout."""
+        return any(re.match(self.signature, name) for name in names)
+
+
+LAYOUTS = (
+    Layout("FirstFrame I2V adapter", "i2v_adapter", r"sites\.\w+\.to_q\."),
+    Layout("FirstFrame motion module", "motion_module", r"sites\.\w+\.proj_in\."),
+    Layout("FirstFrame image tokens", "image_tokens", r"sites\.\w+\.to_k_ip\."),
+    Layout("official I2V-Adapter", "i2v_adapter", r".*\.attn1\.to_q_ff\.", OFFICIAL_ADAPTER),
+    Layout("AnimateDiff", "motion_module", r".*\.motion_modules\.\d+\.temporal_transformer\.", ANIMATEDIFF),
+    Layout("official image tokens", "image_tokens", r".*\.attn2\.to_k_ip\.", OFFICIAL_IMAGE_TOKENS),
+)
+
+_WANTED: dict[Kind, str] = {
+    "i2v_adapter": "an I2V adapter",
+    "motion_module": "a motion module",
+    "image_tokens": "image token projections",
+}
+
+
+def detect_layout(names: Iterable[str], kind: Kind) -> Layout:
+    """The layout of ``kind`` that tensors of these ``names`` are in; WeightsError when there is none.
+
+    A file may hold several kinds at once, as the official UNet file does.
+    """
+    names = list(names)
+    fitting = [layout for layout in LAYOUTS if layout.fires(names)]
+    for layout in fitting:
+        if layout.kind == kind:
+            return layout
+    found = (
+        " and ".join(layout.name for layout in fitting) or f"tensors such as {min(names, default='none')!r}"
+    )
+    raise WeightsError(f"{_WANTED[kind]} was expected, but this file holds {found}")

@@ -1,0 +1,197 @@
+"""From a weights file to a module and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..adapter import I2VAdapter
+from ..attention import AttentionFunction, scaled_dot_product_attention
+from ..errors import FirstFrameError, WeightsError
+from ..image_tokens import ImageTokenAdapter
+from ..motion import MotionConfig, MotionModule
+from ..sites import Site
+from .files import StateDict, load_metadata, load_state_dict, save_state_dict
+from .keymaps import KeyMap, to_ours
+from .layouts import Kind, detect_layout
+
+Module = TypeVar("Module", bound=nn.Module)
+
+SD15_HEADS = 8
+OFFICIAL_IMAGE_TOKENS = 16
+V1_MAX_FRAMES = 24
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """A weights file of one kind: its tensors under our names and the configuration in its metadata."""
+
+    path: Path | str
+    state: StateDict
+    config: dict[str, Any]
+    keymap: KeyMap | None
+
+    def widths(self, name: str) -> dict[Site, int]:
+        """Width by site, read off the tensors called ``name`` at each site."""
+        found = {key.split(".")[1]: key for key in self.state if key.endswith("." + name)}
+        return {Site.from_key(site): self.state[key].shape[0] for site, key in found.items()}
+
+    def name_in_file(self, name: str) -> str:
+        return self.keymap.theirs(name) if self.keymap else name
+
+
+@contextmanager
+def _contents(path: Path | str, kind: Kind) -> Iterator[_Contents]:
+    """Read a file; what goes wrong with its contents inside the block becomes an error that names it."""
+    state, metadata = load_state_dict(path), load_metadata(path)
+    try:
+        keymap = detect_layout(state, kind).keymap
+        renamed = to_ours(state, keymap) if keymap else state
+        yield _Contents(path, renamed, json.loads(metadata.get("firstframe.config", "{}")), keymap)
+    except FirstFrameError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def load_adapter(
+    path: Path | str,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    dtype: torch.dtype | None = torch.float32,
+) -> I2VAdapter:
+    """An I2V adapter from our own or the official layout. ``dtype`` None keeps the file's types.
+
+    The sites are those in the file. Raises WeightsError naming the file and what is wrong in it.
+    """
+    with _contents(path, "i2v_adapter") as contents:
+        widths = contents.widths("to_q.weight")
+        num_heads = contents.config.get("num_heads", SD15_HEADS)
+        return _filled(lambda: I2VAdapter(widths, num_heads, operations, attention), contents, dtype)
+
+
+def load_motion(
+    path: Path | str,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    dtype: torch.dtype | None = torch.float32,
+) -> MotionModule:
+    """A motion module from our own layout or AnimateDiff's (v1, v2, v3), as :func:`load_adapter`."""
+    with _contents(path, "motion_module") as contents:
+        config = _motion_config(contents)
+        return _filled(lambda: MotionModule(config, operations, attention), contents, dtype)
+
+
+def load_image_tokens(
+    path: Path | str,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    dtype: torch.dtype | None = torch.float32,
+) -> ImageTokenAdapter:
+    """Image token projections from our own or the official layout, as :func:`load_adapter`."""
+    with _contents(path, "image_tokens") as contents:
+        widths = contents.widths("to_k_ip.weight")
+        token_dim = next(tensor.shape[1] for tensor in contents.state.values())
+        num_heads = contents.config.get("num_heads", SD15_HEADS)
+        num_tokens = contents.config.get("num_tokens", OFFICIAL_IMAGE_TOKENS)
+        return _filled(
+            lambda: ImageTokenAdapter(widths, token_dim, num_heads, num_tokens, operations, attention),
+            contents,
+            dtype,
+        )
+
+
+def _motion_config(contents: _Contents) -> MotionConfig:
+    """From the metadata, else off the shapes: 24 positions mean v1, where the UNet's norms pool."""
+    if contents.config:
+        stored = contents.config
+        return MotionConfig(**{**stored, "block_out_channels": tuple(stored["block_out_channels"])})
+    widths = contents.widths("proj_in.weight")
+    down = {site: width for site, width in sorted(widths.items()) if site.stage == "down"}
+    positions = [tensor.shape[1] for name, tensor in contents.state.items() if name.endswith(".pe")]
+    if not down or not positions:
+        raise WeightsError("no positional encoding, or no down blocks; AnimateDiff v1, v2 and v3 have both")
+    return MotionConfig(
+        block_out_channels=tuple({site.block: width for site, width in down.items()}.values()),
+        layers_per_block=max(site.layer for site in down) + 1,
+        mid=Site("mid", 0, 0) in widths,
+        max_frames=max(positions),
+        num_heads=SD15_HEADS,
+        pooled_unet_norms=max(positions) == V1_MAX_FRAMES,
+    )
+
+
+def _filled(build: Callable[[], Module], contents: _Contents, dtype: torch.dtype | None) -> Module:
+    """The module that ``build`` makes, with the file's tensors as its own."""
+    with torch.device("meta"):
+        module = build()
+    _check_tensors(module.state_dict(), contents)
+    tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in contents.state.items()}
+    module.load_state_dict(tensors, assign=True)
+    return module
+
+
+def _check_tensors(wanted: Mapping[str, Tensor], contents: _Contents) -> None:
+    found = contents.state
+    for name in wanted.keys() - found.keys():
+        raise WeightsError(
+            f"{contents.name_in_file(name)} is missing; the file is cut off or of another model"
+        )
+    for name, tensor in found.items():
+        shape, shown = tuple(tensor.shape), contents.name_in_file(name)
+        if name not in wanted:
+            raise WeightsError(f"{shown} {shape} has no place in this model")
+        if tensor.shape != wanted[name].shape:
+            raise WeightsError(f"{shown} has shape {shape}, not {tuple(wanted[name].shape)}")
+
+
+def save_adapter(
+    path: Path | str,
+    adapter: I2VAdapter,
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write ``adapter`` in our own layout, with ``metadata`` beside what loading it needs."""
+    _save(path, adapter, "i2v_adapter", {"num_heads": adapter.num_heads}, metadata, dtype)
+
+
+def save_motion(
+    path: Path | str,
+    motion: MotionModule,
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write ``motion`` in our own layout, as :func:`save_adapter`."""
+    _save(path, motion, "motion_module", asdict(motion.config), metadata, dtype)
+
+
+def save_image_tokens(
+    path: Path | str,
+    image_tokens: ImageTokenAdapter,
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write ``image_tokens`` in our own layout, as :func:`save_adapter`."""
+    config = {"num_heads": image_tokens.num_heads, "num_tokens": image_tokens.num_tokens}
+    _save(path, image_tokens, "image_tokens", config, metadata, dtype)
+
+
+def _save(
+    path: Path | str,
+    module: nn.Module,
+    kind: Kind,
+    config: Mapping[str, Any],
+    metadata: Mapping[str, str] | None,
+    dtype: torch.dtype,
+) -> None:
+    parameters = {name: tensor.to(dtype) for name, tensor in module.named_parameters()}
+    own = {"firstframe.kind": kind, "firstframe.config": json.dumps(config)}
+    save_state_dict(path, {**module.state_dict(), **parameters}, {**(metadata or {}), **own})

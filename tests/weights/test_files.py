@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from firstframe.errors import WeightsError
+from firstframe.weights import load_metadata, load_state_dict, save_state_dict
+
+STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
+
+
+def same(found: dict[str, torch.Tensor]) -> bool:
+    return found.keys() == STATE.keys() and all(torch.equal(found[k], STATE[k]) for k in STATE)
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_state_dict(path, STATE, {"made by": "a test"})
+    assert same(load_state_dict(path))
+    assert load_metadata(path) == {"made by": "a test"}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_saving_over_a_file_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_state_dict(path, STATE, {})
+    loaded = load_state_dict(path)
+    save_state_dict(path, {"c": torch.zeros(1)}, {})
+    assert same(loaded)
+    assert load_state_dict(path).keys() == {"c"}
+
+
+@pytest.mark.parametrize("ending", ["ckpt", "pt", "pth", "bin"])
+def test_pickles(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"x.{ending}"
+    torch.save(STATE, path)
+    assert same(load_state_dict(path))
+    assert load_metadata(path) == {}
+
+
+def test_wrappings_are_taken_off(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in STATE.items()} | {"step": 5}}, path)
+    assert same(load_state_dict(path))
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path("hacked"),))
+
+
+def test_a_pickle_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(pickle.dumps({"a": Evil()}))
+    with pytest.raises(WeightsError, match=r"x\.ckpt"):
+        load_state_dict(path)
+    assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.ckpt"])
+@pytest.mark.parametrize("kept", [0, 4, 40, -1])
+def test_a_truncated_file(tmp_path: Path, name: str, kept: int) -> None:
+    path = tmp_path / name
+    if name.endswith("ckpt"):
+        torch.save(STATE, path)
+    else:
+        save_file(STATE, path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(WeightsError, match=rf"{name}: cannot be read.*cut off"):
+        load_state_dict(path)
+
+
+def test_a_file_of_another_type(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"\x89PNG")
+    with pytest.raises(WeightsError, match=r"picture\.png.*safetensors"):
+        load_state_dict(path)
+    path = path.rename(tmp_path / "renamed.safetensors")
+    with pytest.raises(WeightsError, match=r"renamed\.safetensors: cannot be read"):
+        load_state_dict(path)
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.ckpt"])
+def test_a_missing_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(WeightsError, match="there is no such file"):
+        load_state_dict(tmp_path / name)
+
+
+def test_a_pickle_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    torch.save([1, 2], path)
+    with pytest.raises(WeightsError, match="list"):
+        load_state_dict(path)

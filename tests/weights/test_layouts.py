@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from firstframe.adapter import I2VAdapter
+from firstframe.errors import WeightsError
+from firstframe.image_tokens import ImageTokenAdapter
+from firstframe.motion import MotionConfig, MotionModule
+from firstframe.sites import SD15
+from firstframe.weights import LAYOUTS, detect_layout
+from firstframe.weights.keymaps import to_theirs
+
+
+def example(kind: str) -> dict[str, torch.Tensor]:
+    """A state dict of our own layout, with SD1.5's sites and no memory behind it."""
+    with torch.device("meta"):
+        if kind == "i2v_adapter":
+            return I2VAdapter(SD15.attention_sites, 8).state_dict()
+        if kind == "image_tokens":
+            return ImageTokenAdapter(SD15.attention_sites, 768, 8).state_dict()
+        return MotionModule(MotionConfig(SD15.block_out_channels, 2, True, 32)).state_dict()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_exactly_one_layout_fires(layout) -> None:
+    state = example(layout.kind)
+    names = to_theirs(state, layout.keymap) if layout.keymap else state
+    assert [other for other in LAYOUTS if other.fires(names)] == [layout]
+    assert detect_layout(names, layout.kind) is layout
+
+
+def test_none_fires_on_a_stranger() -> None:
+    names = ["model.diffusion_model.input_blocks.0.0.weight", "lora_unet_mid.alpha"]
+    assert not any(layout.fires(names) for layout in LAYOUTS)
+    with pytest.raises(WeightsError, match=r"motion module was expected.*lora_unet_mid\.alpha"):
+        detect_layout(names, "motion_module")
+
+
+def test_the_wrong_kind_is_named() -> None:
+    with pytest.raises(WeightsError, match=r"I2V adapter was expected.*FirstFrame motion module"):
+        detect_layout(example("motion_module"), "i2v_adapter")
+
+
+def test_an_empty_file() -> None:
+    with pytest.raises(WeightsError, match="none"):
+        detect_layout([], "i2v_adapter")

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from firstframe.adapter import I2VAdapter
+from firstframe.errors import WeightsError
+from firstframe.image_tokens import ImageTokenAdapter
+from firstframe.motion import MotionConfig, MotionModule
+from firstframe.sites import Site
+from firstframe.weights import (
+    load_adapter,
+    load_image_tokens,
+    load_metadata,
+    load_motion,
+    save_adapter,
+    save_image_tokens,
+    save_motion,
+)
+
+SITES = {Site("down", 0, 0): 32, Site("up", 1, 2): 64}
+Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q_ff.weight"
+
+
+def modules() -> list:
+    return [
+        (I2VAdapter(SITES, 4), save_adapter, load_adapter),
+        (ImageTokenAdapter(SITES, 24, 4, 5), save_image_tokens, load_image_tokens),
+        (MotionModule(MotionConfig((32, 64), 1, True, 9, 4, True, True)), save_motion, load_motion),
+    ]
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_saved_and_loaded(tmp_path: Path, case: int, generator: torch.Generator) -> None:
+    module, save, load = modules()[case]
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, generator=generator)
+    path = tmp_path / "x.safetensors"
+    save(path, module, {"steps": "7"}, dtype=torch.float32)
+    again = load(path)
+    assert equal(again.state_dict(), module.state_dict())
+    assert again.widths == module.widths
+    for name in ("num_heads", "num_tokens", "config"):
+        assert getattr(again, name, None) == getattr(module, name, None)
+    assert load_metadata(path)["steps"] == "7"
+
+
+def test_half_precision_on_disk(tmp_path: Path) -> None:
+    module = MotionModule(MotionConfig((32,), 1, False, 8, 4))
+    save_motion(tmp_path / "x.safetensors", module)
+    stored = load_file(tmp_path / "x.safetensors")
+    assert stored["sites.down_0_0.proj_in.weight"].dtype == torch.float16
+    assert stored["sites.down_0_0.attentions.0.pe"].dtype == torch.float32
+    assert {p.dtype for p in load_motion(tmp_path / "x.safetensors").parameters()} == {torch.float32}
+    kept = load_motion(tmp_path / "x.safetensors", dtype=None)
+    assert {p.dtype for p in kept.parameters()} == {torch.float16}
+
+
+def test_loaded_weights_can_be_trained(tmp_path: Path) -> None:
+    save_adapter(tmp_path / "x.safetensors", I2VAdapter(SITES, 4))
+    assert all(p.requires_grad and p.is_leaf for p in load_adapter(tmp_path / "x.safetensors").parameters())
+
+
+def test_official_files(oracle_dir: Path) -> None:
+    adapter = load_adapter(oracle_dir / "i2v_module.safetensors")
+    assert len(adapter.widths) == 16
+    assert adapter.num_heads == 8
+    motion = load_motion(oracle_dir / "motion.safetensors")
+    assert motion.config == MotionConfig((32, 32, 64, 64), 2, False, 24, 8, pooled_unet_norms=True)
+    image_tokens = load_image_tokens(oracle_dir / "ip.safetensors")
+    assert (len(image_tokens.widths), image_tokens.token_dim, image_tokens.num_tokens) == (16, 32, 16)
+
+
+@pytest.mark.parametrize(
+    ("mid", "max_frames", "pooled"), [(True, 32, False), (False, 32, False), (False, 24, True)]
+)
+def test_versions_of_animatediff(
+    tmp_path: Path, oracle_dir: Path, mid: bool, max_frames: int, pooled: bool
+) -> None:
+    state = load_file(oracle_dir / "motion.safetensors")
+    for name in list(state):
+        if name.endswith(".pe"):
+            state[name] = torch.zeros(1, max_frames, state[name].shape[-1])
+        if mid and name.startswith("down_blocks.3.motion_modules.0"):
+            state[name.replace("down_blocks.3", "mid_block")] = state[name].clone()
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "mm.ckpt")
+    config = load_motion(tmp_path / "mm.ckpt").config
+    assert (config.mid, config.max_frames, config.pooled_unet_norms) == (mid, max_frames, pooled)
+
+
+def altered(tmp_path: Path, oracle_dir: Path, name: str, **changes: Tensor | None) -> Path:
+    state = load_file(oracle_dir / f"{name}.safetensors")
+    for key, tensor in changes.items():
+        if tensor is None:
+            del state[key]
+        else:
+            state[key] = tensor
+    save_file(state, tmp_path / "altered.safetensors")
+    return tmp_path / "altered.safetensors"
+
+
+def test_an_adapter_without_its_middle(tmp_path: Path, oracle_dir: Path) -> None:
+    state = load_file(oracle_dir / "i2v_module.safetensors")
+    save_file({k: v for k, v in state.items() if "mid_block" not in k}, tmp_path / "x.safetensors")
+    assert Site("mid", 0, 0) not in load_adapter(tmp_path / "x.safetensors")
+
+
+def test_further_keys_of_the_unet_are_accepted(tmp_path: Path, oracle_dir: Path) -> None:
+    path = altered(tmp_path, oracle_dir, "i2v_module", **load_file(oracle_dir / "base.safetensors"))
+    assert equal(
+        load_adapter(path).state_dict(), load_adapter(oracle_dir / "i2v_module.safetensors").state_dict()
+    )
+
+
+def test_an_unknown_key(tmp_path: Path, oracle_dir: Path) -> None:
+    path = altered(tmp_path, oracle_dir, "i2v_module", **{"encoder.surprise": torch.zeros(2)})
+    with pytest.raises(WeightsError, match=r"altered\.safetensors.*encoder\.surprise"):
+        load_adapter(path)
+
+
+def test_a_missing_key(tmp_path: Path, oracle_dir: Path) -> None:
+    path = altered(tmp_path, oracle_dir, "i2v_module", **{Q.replace("q_ff", "out_ff"): None})
+    with pytest.raises(
+        WeightsError, match=r"altered\.safetensors: down_blocks.*to_out_ff\.weight is missing"
+    ):
+        load_adapter(path)
+
+
+def test_a_wrong_shape(tmp_path: Path, oracle_dir: Path) -> None:
+    path = altered(tmp_path, oracle_dir, "i2v_module", **{Q: torch.zeros(32, 31)})
+    with pytest.raises(WeightsError, match=r"to_q_ff\.weight has shape \(32, 31\), not \(32, 32\)"):
+        load_adapter(path)
+
+
+def test_an_own_file_with_a_tensor_too_many(tmp_path: Path) -> None:
+    save_file(I2VAdapter(SITES, 4).state_dict() | {"extra": torch.zeros(3)}, tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match=r"extra \(3,\) has no place"):
+        load_adapter(tmp_path / "x.safetensors")
+
+
+def test_an_own_file_with_a_strange_site(tmp_path: Path) -> None:
+    save_file({"sites.side_0_0.to_q.weight": torch.zeros(4, 4)}, tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match=r"x\.safetensors.*side_0_0"):
+        load_adapter(tmp_path / "x.safetensors")
+
+
+def test_a_motion_module_without_positions(tmp_path: Path, oracle_dir: Path) -> None:
+    state = load_file(oracle_dir / "motion.safetensors")
+    save_file({k: v for k, v in state.items() if not k.endswith(".pe")}, tmp_path / "lcm.safetensors")
+    with pytest.raises(WeightsError, match="no positional encoding"):
+        load_motion(tmp_path / "lcm.safetensors")
+
+
+def test_the_wrong_kind_of_file(oracle_dir: Path) -> None:
+    with pytest.raises(WeightsError, match=r"motion\.safetensors: an I2V adapter was expected.*AnimateDiff"):
+        load_adapter(oracle_dir / "motion.safetensors")
+
+
+def test_a_host_provides_operations(oracle_dir: Path) -> None:
+    class Operations(nn.Module):
+        GroupNorm, LayerNorm = nn.GroupNorm, nn.LayerNorm
+
+        class Linear(nn.Linear):
+            pass
+
+    motion = load_motion(oracle_dir / "motion.safetensors", operations=Operations)
+    assert type(motion[Site("down", 0, 0)].proj_in) is Operations.Linear
