@@ -1,0 +1,89 @@
+"""A motion module on a MODEL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
+from comfy.model_patcher import ModelPatcher
+from einops import rearrange
+from torch import Tensor, nn
+
+from ...motion import MotionModule
+from ...shapes import fold_frames, unfold_frames
+from .evaluation import attach, frames_per_clip
+from .layout import check_fits, motion_layer, motion_width
+from .schedule import animatediff_schedule
+
+MOTION_KEY = "firstframe_motion"
+
+
+def apply_motion(
+    model: ModelPatcher, motion: ModelPatcher, scale: float, schedule: Literal["auto", "keep"]
+) -> ModelPatcher:
+    """A clone of ``model`` in which the frames of a batch see each other.
+
+    ``schedule`` "auto" sets the noise schedule that motion modules were trained with, "keep" leaves the model's.
+    Raises ModelMismatchError where module and model do not belong together, InjectionError where a motion module
+    is there already.
+    """
+    check_fits(model, motion.model.widths, motion_width, "the motion module")
+
+    def evaluate(
+        module: MotionModule, unet: UNetModel, run: Callable[..., Tensor], x: Tensor, options: dict[str, Any]
+    ) -> Tensor:
+        with moving(unet, module, frames_per_clip(x, options), scale):
+            return run(options)
+
+    applied = attach(model, MOTION_KEY, motion, evaluate, "a motion module")
+    if schedule == "auto":
+        applied.add_object_patch("model_sampling", animatediff_schedule(applied))
+    return applied
+
+
+@contextmanager
+def moving(unet: UNetModel, motion: MotionModule, num_frames: int, scale: float) -> Iterator[None]:
+    """Run the UNet on clips of ``num_frames`` with the motion module in it. Forward hooks, gone afterwards.
+
+    Raises FramesError before anything runs if the module has no positions for so many frames.
+    """
+    motion.check_frames(num_frames)
+
+    def after_layer(site: Any) -> Callable[..., Tensor]:
+        def hook(_layer: nn.Module, _inputs: Any, x: Tensor) -> Tensor:
+            return fold_frames(motion(site, unfold_frames(x, num_frames), scale))
+
+        return hook
+
+    with ExitStack() as hooks:
+        for site in motion:
+            layer = motion_layer(unet, site)
+            hooks.callback(layer.register_forward_hook(after_layer(site)).remove)
+        if motion.config.pooled_unet_norms:
+            hooks.enter_context(pooled_norms(unet, num_frames))
+        yield
+
+
+@contextmanager
+def pooled_norms(unet: UNetModel, num_frames: int) -> Iterator[None]:
+    """The group norms of the residual blocks and the last one take their statistics over all frames of a clip.
+
+    AnimateDiff v1 was trained like this (``use_inflated_groupnorm: false``). Stacking the frames on top of each other
+    makes one tall picture of a clip, whose statistics are the pooled ones.
+    """
+
+    def stack(_norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (rearrange(inputs[0], "(b f) c h w -> b c (f h) w", f=num_frames),)
+
+    def unstack(_norm: nn.Module, _inputs: Any, x: Tensor) -> Tensor:
+        return rearrange(x, "b c (f h) w -> (b f) c h w", f=num_frames)
+
+    blocks = [module for module in unet.modules() if isinstance(module, ResBlock)]
+    norms = [norm for block in blocks for norm in (block.in_layers[0], block.out_layers[0])] + [unet.out[0]]
+    with ExitStack() as hooks:
+        for norm in norms:
+            hooks.callback(norm.register_forward_pre_hook(stack).remove)
+            hooks.callback(norm.register_forward_hook(unstack).remove)
+        yield

@@ -1,0 +1,42 @@
+"""The core's modules as the host runs them: its operations, its attention, its memory manager."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.model_management
+import comfy.ops
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
+
+from ...weights import load_adapter, load_motion
+
+OPERATIONS = comfy.ops.manual_cast
+"""Layers that cast their weights to the type and device of their input when they are used."""
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
+    """The attention that the host was told to use (PyTorch, xFormers, sub-quadratic, ...)."""
+    return optimized_attention(query, key, value, num_heads)
+
+
+def in_host(module: nn.Module) -> ModelPatcher:
+    """A module that the host's memory manager moves and offloads, in the type that it picks for UNets."""
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    module.requires_grad_(False).eval().to(comfy.model_management.unet_dtype(model_params=parameters))
+    return ModelPatcher(
+        module,
+        load_device=comfy.model_management.get_torch_device(),
+        offload_device=comfy.model_management.unet_offload_device(),
+    )
+
+
+def load_host_motion(path: Path) -> ModelPatcher:
+    """A motion module file as a MOTION_MODULE."""
+    return in_host(load_motion(path, operations=OPERATIONS, attention=attention))
+
+
+def load_host_adapter(path: Path) -> ModelPatcher:
+    """An adapter file as an I2V_ADAPTER."""
+    return in_host(load_adapter(path, operations=OPERATIONS, attention=attention))

@@ -1,0 +1,27 @@
+"""The nodes: one file for each thing that a user does. They only pass on to ``firstframe.bindings.comfy``."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import adapter, color, folders, load, motion, prior, reference, video
+
+
+class FirstFrame(ComfyExtension):
+    """The pack, as ComfyUI sees it."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Every node of the pack. Called once, when the host starts; their folders are registered then."""
+        folders.register()
+        return [
+            load.LoadTinyModel,
+            load.ExamplePicture,
+            load.LoadMotionModule,
+            load.LoadAdapter,
+            motion.ApplyMotionModule,
+            reference.EncodeReference,
+            adapter.ApplyAdapter,
+            prior.SimilarityPrior,
+            color.ColorMatch,
+            video.SaveVideo,
+        ]

@@ -1,0 +1,61 @@
+"""I2V adapters on a model."""
+
+from __future__ import annotations
+
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+
+from ..firstframe.bindings.comfy.adapter import apply_adapter
+from ..firstframe.bindings.comfy.first_frame import hold_first_frame as hold
+from ..firstframe.reference import Reference
+from . import types
+
+
+class ApplyAdapter(io.ComfyNode):
+    """From text-to-video to image-to-video."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameApplyAdapter",
+            display_name="Apply I2V Adapter",
+            category="FirstFrame/adapter",
+            description=(
+                "Makes the picture the first frame of the video and lets every other frame look at it. Sample a "
+                "latent batch: one latent for each frame."
+            ),
+            inputs=[
+                io.Model.Input("model", tooltip="A model with a motion module applied."),
+                types.I2VAdapter.Input("adapter", tooltip="From Load I2V Adapter or Load Tiny Model."),
+                types.Reference.Input("reference", tooltip="From Encode Reference Picture, in the size of the video."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.01,
+                    tooltip="How much every frame follows the first one, as a factor. 1 is as trained; 0 is off.",
+                ),
+                io.Boolean.Input(
+                    "hold_first_frame",
+                    default=True,
+                    tooltip=(
+                        "Keep the picture free of noise in the first frame at every step, as the adapter was trained: "
+                        "the video starts with exactly the picture. Off: the first frame is sampled like the others."
+                    ),
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="MODEL")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        adapter: ModelPatcher,
+        reference: Reference,
+        strength: float,
+        hold_first_frame: bool,
+    ) -> io.NodeOutput:
+        applied = apply_adapter(model, adapter, strength)
+        return io.NodeOutput(hold(applied, reference.latent) if hold_first_frame else applied)

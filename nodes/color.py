@@ -1,0 +1,35 @@
+"""Colours of a finished video."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..firstframe.color import match_color
+
+
+class ColorMatch(io.ComfyNode):
+    """Colours that drift away from the picture are brought back."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameColorMatch",
+            display_name="Match Colours",
+            category="FirstFrame/video",
+            description="Gives every frame the colours of the picture (LAB a and b); brightness stays as it is.",
+            inputs=[
+                io.Image.Input("images", tooltip="The frames of a video."),
+                io.Image.Input("picture", tooltip="The picture with the right colours, of any size."),
+                io.Boolean.Input(
+                    "official",
+                    default=False,
+                    tooltip="Off: right. On: as in the released I2V-Adapter code, which swaps red and blue on the way.",
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="IMAGE")],
+        )
+
+    @classmethod
+    def execute(cls, images: Tensor, picture: Tensor, official: bool) -> io.NodeOutput:
+        return io.NodeOutput(match_color(images[..., :3], picture[0, ..., :3], official))

@@ -1,0 +1,27 @@
+"""Where model files are looked for; ``extra_model_paths.yaml`` may name more places under the same names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+
+MOTION_MODULES = "animatediff_models"
+ADAPTERS = "firstframe"
+
+
+def register() -> None:
+    """Add both folders to the host's list. Another pack may have added the first one already."""
+    for name in (MOTION_MODULES, ADAPTERS):
+        folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
+
+
+def files_in(name: str) -> list[str]:
+    """Weights files in a folder of the host, by name."""
+    suffixes = folder_paths.supported_pt_extensions
+    return [file for file in folder_paths.get_filename_list(name) if Path(file).suffix.lower() in suffixes]
+
+
+def path_of(name: str, file: str) -> Path:
+    """The full path of a listed file; the host's error where it is gone."""
+    return Path(folder_paths.get_full_path_or_raise(name, file))

@@ -1,0 +1,111 @@
+"""Models and pictures from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from comfy_api.latest import io
+
+from ..firstframe.bindings.comfy import tiny, weights
+from ..firstframe.reference import prepare_picture
+from ..firstframe.tiny.config import SIZE
+from . import folders
+from .types import I2VAdapter, MotionModule
+
+CATEGORY = "FirstFrame/load"
+EXAMPLE_PICTURE = Path(__file__).parent.parent / "firstframe" / "tiny" / "example.png"
+
+
+class LoadTinyModel(io.ComfyNode):
+    """The model that ships with the pack."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameLoadTinyModel",
+            display_name="Load Tiny Model",
+            category=CATEGORY,
+            description=(
+                "The small image-to-video model that ships with FirstFrame: needs no download and no GPU. It knows "
+                "moving shapes and sprites of 128x128 pixels, 16 frames, and nothing else of the world. Its motion "
+                "module is already applied."
+            ),
+            outputs=[
+                io.Model.Output(display_name="MODEL"),
+                io.Clip.Output(display_name="CLIP"),
+                io.Vae.Output(display_name="VAE"),
+                I2VAdapter.Output(display_name="I2V_ADAPTER"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(
+            tiny.load_tiny_model(), tiny.load_tiny_clip(), tiny.load_tiny_vae(), tiny.load_tiny_adapter()
+        )
+
+
+class ExamplePicture(io.ComfyNode):
+    """A picture of the kind that the tiny model was trained on."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameExamplePicture",
+            display_name="Example Picture",
+            category=CATEGORY,
+            description="A picture that ships with FirstFrame, to try the tiny model with.",
+            outputs=[io.Image.Output(display_name="IMAGE")],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(prepare_picture(EXAMPLE_PICTURE, SIZE, SIZE).movedim(1, -1))
+
+
+class LoadMotionModule(io.ComfyNode):
+    """A motion module file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameLoadMotionModule",
+            display_name="Load Motion Module",
+            category=CATEGORY,
+            description="An AnimateDiff motion module (v1, v2 or v3) for Stable Diffusion 1.5.",
+            inputs=[
+                io.Combo.Input(
+                    "motion_module",
+                    options=folders.files_in(folders.MOTION_MODULES),
+                    tooltip="A file in models/animatediff_models.",
+                ),
+            ],
+            outputs=[MotionModule.Output(display_name="MOTION_MODULE")],
+        )
+
+    @classmethod
+    def execute(cls, motion_module: str) -> io.NodeOutput:
+        return io.NodeOutput(weights.load_host_motion(folders.path_of(folders.MOTION_MODULES, motion_module)))
+
+
+class LoadAdapter(io.ComfyNode):
+    """An I2V adapter file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameLoadAdapter",
+            display_name="Load I2V Adapter",
+            category=CATEGORY,
+            description="An I2V-Adapter, which lets every frame look at the first one.",
+            inputs=[
+                io.Combo.Input(
+                    "adapter", options=folders.files_in(folders.ADAPTERS), tooltip="A file in models/firstframe."
+                ),
+            ],
+            outputs=[I2VAdapter.Output(display_name="I2V_ADAPTER")],
+        )
+
+    @classmethod
+    def execute(cls, adapter: str) -> io.NodeOutput:
+        return io.NodeOutput(weights.load_host_adapter(folders.path_of(folders.ADAPTERS, adapter)))

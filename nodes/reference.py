@@ -1,0 +1,49 @@
+"""The picture that a video starts from."""
+
+from __future__ import annotations
+
+from comfy.sd import VAE
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..firstframe.reference import Fit, Reference, prepare_picture
+from . import types
+
+
+class EncodeReference(io.ComfyNode):
+    """A picture, resized once and encoded once, for every node that needs it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameEncodeReference",
+            display_name="Encode Reference Picture",
+            category="FirstFrame/reference",
+            description="Brings a picture to the size of the video and encodes it: the video's first frame.",
+            inputs=[
+                io.Image.Input("image", tooltip="One picture. Transparent parts are laid over white."),
+                io.Vae.Input("vae", tooltip="The VAE of the model that makes the video."),
+                io.Int.Input(
+                    "width", default=512, min=64, max=4096, step=8, tooltip="Pixels, a multiple of 8. Tiny model: 128."
+                ),
+                io.Int.Input(
+                    "height", default=512, min=64, max=4096, step=8, tooltip="Pixels, a multiple of 8. Tiny model: 128."
+                ),
+                io.Combo.Input(
+                    "fit",
+                    options=["cover", "contain", "stretch"],
+                    default="cover",
+                    tooltip=(
+                        "cover: fill the frame, crop what sticks out. contain: show all of the picture, pad with "
+                        "black. stretch: change its proportions."
+                    ),
+                ),
+            ],
+            outputs=[types.Reference.Output(display_name="REFERENCE"), io.Image.Output(display_name="IMAGE")],
+        )
+
+    @classmethod
+    def execute(cls, image: Tensor, vae: VAE, width: int, height: int, fit: Fit) -> io.NodeOutput:
+        pixels = prepare_picture(image, width, height, fit)
+        reference = Reference(pixels, vae.encode(pixels.movedim(1, -1)))
+        return io.NodeOutput(reference, reference.image)

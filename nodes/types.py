@@ -1,0 +1,9 @@
+"""The sockets that are our own. The host's memory manager handles what is behind the first two (ModelPatcher)."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+MotionModule = io.Custom("MOTION_MODULE")
+I2VAdapter = io.Custom("I2V_ADAPTER")
+Reference = io.Custom("REFERENCE")
