@@ -53,24 +53,7 @@ def test_sizes_of_the_published_modules() -> None:
         assert round(sum(p.numel() for p in module.parameters()) / 1e6, 2) == millions
 
 
-NAMES_IN_DIFFUSERS = {
-    "norm.": "norm.",
-    "proj_in.": "proj_in.",
-    "norms.0.": "transformer_blocks.0.norm1.",
-    "norms.1.": "transformer_blocks.0.norm2.",
-    "attentions.0.to_out.": "transformer_blocks.0.attn1.to_out.0.",
-    "attentions.1.to_out.": "transformer_blocks.0.attn2.to_out.0.",
-    "attentions.0.pe": "transformer_blocks.0.pos_embed.pe",
-    "attentions.0.": "transformer_blocks.0.attn1.",
-    "attentions.1.": "transformer_blocks.0.attn2.",
-    "ff_norm.": "transformer_blocks.0.norm3.",
-    "ff.proj.": "transformer_blocks.0.ff.net.0.proj.",
-    "ff.out.": "transformer_blocks.0.ff.net.2.",
-    "proj_out.": "proj_out.",
-}
-
-
-def test_equals_diffusers(generator: torch.Generator) -> None:
+def test_equals_diffusers(diffusers_names, generator: torch.Generator) -> None:
     config = MotionConfig((32,), 1, mid=False, max_frames=8, num_heads=4, norm_over_frames=True)
     module = random_module(config, generator)
     theirs = AnimateDiffTransformer3D(
@@ -84,12 +67,7 @@ def test_equals_diffusers(generator: torch.Generator) -> None:
         num_positional_embeddings=8,
         double_self_attention=True,
     )
-    state = {}
-    for name, tensor in module[SITE].state_dict().items():
-        prefix = next(p for p in NAMES_IN_DIFFUSERS if name.startswith(p))
-        state[NAMES_IN_DIFFUSERS[prefix] + name.removeprefix(prefix)] = tensor
-    del state["transformer_blocks.0.attn2.pe"]  # diffusers shares one table between the two attentions
-    theirs.load_state_dict(state)
+    theirs.load_state_dict(diffusers_names(module[SITE].state_dict()))
     x = torch.randn(2, 32, 6, 4, 4, generator=generator)
     ours = module(SITE, x).transpose(1, 2).flatten(0, 1)
     with torch.no_grad():

@@ -1,0 +1,79 @@
+"""A small UNet of the SD1.5 type, one level of it without attention, and random parts for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+from firstframe.adapter import I2VAdapter
+from firstframe.bindings.diffusers import unet_config
+from firstframe.image_tokens import ImageTokenAdapter
+from firstframe.motion import MotionConfig, MotionModule
+
+CONFIG: dict[str, Any] = {
+    "sample_size": 8,
+    "block_out_channels": (32, 64),
+    "layers_per_block": 1,
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "cross_attention_dim": 16,
+    "attention_head_dim": 4,
+}
+
+
+def randomised(module: nn.Module, seed: int) -> nn.Module:
+    generator = torch.Generator("cpu").manual_seed(seed)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.2, generator=generator)
+    return module
+
+
+@pytest.fixture
+def make_unet() -> Callable[..., UNet2DConditionModel]:
+    """Makes the small UNet, with changes to its configuration."""
+
+    def make(**changes: Any) -> UNet2DConditionModel:
+        torch.manual_seed(0)
+        return UNet2DConditionModel(**CONFIG | changes).eval().requires_grad_(False)
+
+    return make
+
+
+@pytest.fixture
+def unet(make_unet: Callable[..., UNet2DConditionModel]) -> UNet2DConditionModel:
+    """The small UNet."""
+    return make_unet()
+
+
+@pytest.fixture
+def make_motion() -> Callable[..., MotionModule]:
+    """Makes a random motion module for the small UNet, with changes to its configuration."""
+
+    def make(**changes: Any) -> nn.Module:
+        config = {"block_out_channels": (32, 64), "layers_per_block": 1, "mid": True, "max_frames": 8}
+        return randomised(MotionModule(MotionConfig(**config | {"num_heads": 4} | changes)), 1)
+
+    return make
+
+
+@pytest.fixture
+def motion(make_motion: Callable[..., MotionModule]) -> MotionModule:
+    """A random motion module with a middle, for up to 8 frames."""
+    return make_motion()
+
+
+@pytest.fixture
+def adapter(unet: UNet2DConditionModel) -> nn.Module:
+    """A random I2V adapter."""
+    return randomised(I2VAdapter(unet_config(unet).attention_sites, 4), 2)
+
+
+@pytest.fixture
+def image_tokens(unet: UNet2DConditionModel) -> nn.Module:
+    """Random projections for 3 image tokens."""
+    return randomised(ImageTokenAdapter(unet_config(unet).attention_sites, 16, 4, num_tokens=3), 3)
