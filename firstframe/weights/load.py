@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,7 +74,9 @@ def load_adapter(
     with _contents(path, "i2v_adapter") as contents:
         widths = contents.widths("to_q.weight")
         num_heads = contents.config.get("num_heads", SD15_HEADS)
-        return _filled(lambda: I2VAdapter(widths, num_heads, operations, attention), contents, dtype)
+        return _filled(
+            partial(I2VAdapter, widths, num_heads, attention=attention), operations, contents, dtype
+        )
 
 
 def load_motion(
@@ -86,7 +89,7 @@ def load_motion(
     """A motion module from our own layout or AnimateDiff's (v1, v2, v3), as :func:`load_adapter`."""
     with _contents(path, "motion_module") as contents:
         config = _motion_config(contents)
-        return _filled(lambda: MotionModule(config, operations, attention), contents, dtype)
+        return _filled(partial(MotionModule, config, attention=attention), operations, contents, dtype)
 
 
 def load_image_tokens(
@@ -103,7 +106,8 @@ def load_image_tokens(
         num_heads = contents.config.get("num_heads", SD15_HEADS)
         num_tokens = contents.config.get("num_tokens", OFFICIAL_IMAGE_TOKENS)
         return _filled(
-            lambda: ImageTokenAdapter(widths, token_dim, num_heads, num_tokens, operations, attention),
+            partial(ImageTokenAdapter, widths, token_dim, num_heads, num_tokens, attention=attention),
+            operations,
             contents,
             dtype,
         )
@@ -129,11 +133,14 @@ def _motion_config(contents: _Contents) -> MotionConfig:
     )
 
 
-def _filled(build: Callable[[], Module], contents: _Contents, dtype: torch.dtype | None) -> Module:
-    """The module that ``build`` makes, with the file's tensors as its own."""
+def _filled(
+    build: Callable[..., Module], operations: Any, contents: _Contents, dtype: torch.dtype | None
+) -> Module:
+    """The module that ``build`` makes of ``operations``, with the file's tensors as its own."""
     with torch.device("meta"):
-        module = build()
-    _check_tensors(module.state_dict(), contents)
+        # a host's layers may have no weights yet, so that the shapes are taken from torch's own
+        _check_tensors(build(operations=nn).state_dict(), contents)
+        module = build(operations=operations)
     tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in contents.state.items()}
     module.load_state_dict(tensors, assign=True)
     return module

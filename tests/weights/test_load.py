@@ -173,3 +173,21 @@ def test_a_host_provides_operations(oracle_dir: Path) -> None:
 
     motion = load_motion(oracle_dir / "motion.safetensors", operations=Operations)
     assert type(motion[Site("down", 0, 0)].proj_in) is Operations.Linear
+
+
+def test_a_host_whose_layers_have_no_weights_before_loading(oracle_dir: Path) -> None:
+    class Operations:
+        GroupNorm, LayerNorm = nn.GroupNorm, nn.LayerNorm
+
+        class Linear(nn.Linear):
+            def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+                super().__init__(in_features, out_features, bias)
+                self.weight = self.bias = None
+
+            def _load_from_state_dict(self, state_dict, prefix, *_) -> None:
+                self.weight = nn.Parameter(state_dict[prefix + "weight"])
+                bias = state_dict.get(prefix + "bias")
+                self.bias = None if bias is None else nn.Parameter(bias)
+
+    lazy = load_motion(oracle_dir / "motion.safetensors", operations=Operations)
+    assert equal(lazy.state_dict(), load_motion(oracle_dir / "motion.safetensors").state_dict())
