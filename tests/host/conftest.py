@@ -1,0 +1,59 @@
+"""The host and the pack, imported once for all host tests. Started by ``run.py``, in the host's folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST = Path(os.environ["COMFYUI_PATH"])
+PACK = "comfyui_firstframe_pack"
+
+sys.path.insert(0, str(HOST))
+sys.path.insert(1, str(Path(__file__).parent))
+
+
+def import_host() -> None:
+    """ComfyUI reads its command line when it is imported."""
+    command, sys.argv = sys.argv, ["main.py", "--cpu"]
+    try:
+        import comfy.options
+
+        comfy.options.enable_args_parsing()
+        import comfy.cli_args  # noqa: F401
+    finally:
+        sys.argv = command
+
+
+def import_pack() -> None:
+    """As ComfyUI does it: this checkout is a package, under a name that has nothing to do with its modules."""
+    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACK] = module
+    spec.loader.exec_module(module)
+
+
+import_host()
+import_pack()
+
+import torch  # noqa: E402
+from harness import Server, running_server  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Iterator[None]:
+    """The host runs nodes without gradients."""
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that need one."""
+    with running_server(HOST, tmp_path_factory.mktemp("comfyui")) as running:
+        yield running

@@ -1,0 +1,136 @@
+"""A real ComfyUI server on this machine, with a throw-away folder for models, inputs and outputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import websocket
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 180
+RUN_SECONDS = 600
+
+
+@dataclass
+class Outcome:
+    """How a queued graph ended: "execution_success", "execution_error" or "execution_interrupted"."""
+
+    event: str
+    data: dict[str, Any]
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Server:
+    """A running server, asked over HTTP and its websocket."""
+
+    base: Path
+    address: str
+    client: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def get(self, path: str) -> Any:
+        """JSON from the server."""
+        with urllib.request.urlopen(f"http://{self.address}/{path}") as response:
+            return json.load(response)
+
+    def post(self, path: str, body: Any) -> Any:
+        """Send JSON; the server's JSON, also where it refuses (status 400)."""
+        request = urllib.request.Request(f"http://{self.address}/{path}", json.dumps(body).encode())
+        try:
+            with urllib.request.urlopen(request) as response:
+                return json.loads(response.read() or "{}")
+        except urllib.error.HTTPError as refused:
+            return json.loads(refused.read())
+
+    def run(self, graph: dict[str, Any], watch: Callable[[str, dict[str, Any]], None] = lambda *_: None) -> Outcome:
+        """Queue a graph (API format) and wait for its end. ``watch`` sees every message on the way."""
+        address = f"ws://{self.address}/ws?clientId={self.client}"
+        events = websocket.create_connection(address, timeout=RUN_SECONDS)
+        try:
+            body = {"prompt": graph, "client_id": self.client, "extra_data": {"extra_pnginfo": {"workflow": {}}}}
+            queued = self.post("prompt", body)
+            if "prompt_id" not in queued:
+                return Outcome("refused", queued)
+            return self._wait(events, queued["prompt_id"], watch)
+        finally:
+            events.close()
+
+    def _wait(self, events: Any, prompt: str, watch: Callable[[str, dict[str, Any]], None]) -> Outcome:
+        while True:
+            message = events.recv()
+            if isinstance(message, bytes):  # a preview picture
+                continue
+            event = json.loads(message)
+            kind, data = event["type"], event.get("data", {})
+            watch(kind, data)
+            if kind in ("execution_success", "execution_error", "execution_interrupted"):
+                history = self.get(f"history/{prompt}")
+                return Outcome(kind, data, history.get(prompt, {}).get("outputs", {}))
+
+    def interrupt(self) -> None:
+        """Cancel what is running."""
+        self.post("interrupt", {})
+
+    def output_file(self, outcome: Outcome) -> Path:
+        """The one file that a graph saved."""
+        (saved,) = [file for node in outcome.outputs.values() for file in node.get("images", [])]
+        return self.base / "output" / saved["subfolder"] / saved["filename"]
+
+
+@contextmanager
+def running_server(host: Path, base: Path) -> Iterator[Server]:
+    """Start ``host`` with ``base`` as its base directory and this checkout as its only pack."""
+    packs = base / "custom_nodes"
+    packs.mkdir(parents=True)
+    (packs / "ComfyUI-FirstFrame").symlink_to(ROOT, target_is_directory=True)
+    port = _free_port()
+    options = ["--cpu", "--disable-auto-launch", "--disable-api-nodes", "--listen", "127.0.0.1", "--port", str(port)]
+    folders = ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
+    log = base / "server.log"
+    with log.open("w", encoding="utf-8") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "main.py", *options, *folders],
+            cwd=host,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+        server = Server(base, f"127.0.0.1:{port}")
+        try:
+            _wait_for_start(server, process, log)
+            yield server
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for_start(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            break
+        try:
+            server.get("system_stats")
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise RuntimeError(f"ComfyUI did not start:\n{log.read_text('utf-8')[-4000:]}")

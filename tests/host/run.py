@@ -1,0 +1,81 @@
+"""Run the host tests in every ComfyUI that is found, in a Python environment of their own.
+
+    python tests/host/run.py [options for pytest]
+
+COMFYUI_PATH    folders of ComfyUI, one or several (separated like PATH). Default: ~/comfy/ComfyUI
+COMFYUI_PYTHON  the Python that runs them. Default: .venv or venv in the folder, else the one that runs this file
+
+ComfyUI's own environment is not touched: an overlay (``.venv-host-*`` in this checkout) sees its packages and adds
+what the tests need. Where no ComfyUI is found, this says so and succeeds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = "Scripts" if os.name == "nt" else "bin"
+REQUIREMENTS = ["pytest>=8", "websocket-client>=1.7", "-r", str(ROOT / "requirements.txt")]
+SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
+HOST_PACKAGES = "import aiohttp, av, comfyui_frontend_package, torch, torchsde"
+
+
+def find_hosts() -> list[Path]:
+    """Folders of ComfyUI, in the order they were named."""
+    named = os.environ.get("COMFYUI_PATH", str(Path.home() / "comfy" / "ComfyUI"))
+    folders = [Path(folder).expanduser().resolve() for folder in named.split(os.pathsep) if folder]
+    return [folder for folder in folders if (folder / "main.py").is_file()]
+
+
+def find_python(host: Path) -> Path:
+    """The Python that runs a ComfyUI; SystemExit where there is none that can."""
+    own = [host / folder / BIN / "python" for folder in (".venv", "venv")]
+    named = [Path(os.environ["COMFYUI_PYTHON"])] if "COMFYUI_PYTHON" in os.environ else []
+    for python in [*named, *own, Path(sys.executable)]:
+        if python.exists() and subprocess.run([python, "-c", HOST_PACKAGES], capture_output=True).returncode == 0:
+            return python
+    raise SystemExit(f"no Python can run {host}: install its requirements.txt, or set COMFYUI_PYTHON")
+
+
+def overlay(python: Path) -> Path:
+    """The Python of an environment that sees the packages of ``python`` and has the tests' own as well."""
+    packages = output(python, "-c", SITE_PACKAGES)
+    digest = hashlib.sha256(f"{packages} {REQUIREMENTS}".encode()).hexdigest()[:8]
+    folder = ROOT / f".venv-host-{digest}"
+    overlaid = folder / BIN / "python"
+    done = folder / "done"
+    if not done.exists():
+        subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
+        Path(output(overlaid, "-c", SITE_PACKAGES), "host.pth").write_text(packages + "\n", "utf-8")
+        subprocess.run([overlaid, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
+        done.touch()
+    return overlaid
+
+
+def output(python: Path, *arguments: str) -> str:
+    """What a Python prints."""
+    return subprocess.run([python, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def run(host: Path, options: list[str]) -> int:
+    """The tests in one host. They start in its folder, which puts its modules first."""
+    print(f"\n==== ComfyUI in {host} ====", flush=True)
+    pytest = [overlay(find_python(host)), "-m", "pytest", "--rootdir", ROOT, "-c", ROOT / "pyproject.toml"]
+    environment = {**os.environ, "COMFYUI_PATH": str(host), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run([*pytest, ROOT / "tests" / "host", *options], cwd=host, env=environment).returncode
+
+
+def main() -> int:
+    """The worst exit code of all hosts."""
+    hosts = find_hosts()
+    if not hosts:
+        print("\n==== HOST TESTS SKIPPED: no ComfyUI in COMFYUI_PATH or ~/comfy/ComfyUI ====\n", flush=True)
+    return max((run(host, sys.argv[1:]) for host in hosts), default=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
