@@ -56,7 +56,7 @@ class Evil:
 def test_a_pickle_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "x.ckpt"
-    path.write_bytes(pickle.dumps({"a": Evil()}))
+    path.write_bytes(pickle.dumps({"a": Evil()}, protocol=2))
     with pytest.raises(WeightsError, match=r"x\.ckpt"):
         load_state_dict(path)
     assert not (tmp_path / "hacked").exists()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .inject import Injection, inject
 from .sampling import SamplingSettings, animate, animatediff_scheduler, generate
-from .unet import unet_config
+from .unet import transformer_block, unet_config
 
 __all__ = [
     "Injection",
@@ -17,5 +17,6 @@ __all__ = [
     "animatediff_scheduler",
     "generate",
     "inject",
+    "transformer_block",
     "unet_config",
 ]

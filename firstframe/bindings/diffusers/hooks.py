@@ -107,12 +107,17 @@ class ImageTokenHooks:
 
     def attend(self, _: nn.Module, args: Any, query: Tensor) -> None:
         """After the query's projection."""
-        self.residual = self.leaf(query, self.tokens)
+        if self.injection.image_scale != 0.0:
+            self.residual = self.injection.image_scale * self.leaf(query, self.tokens)
+        del self.tokens
 
     def add(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        """Before the output projection."""
-        scale = self.injection.image_scale
-        return None if scale == 0.0 else (args[0] + scale * self.residual,)
+        """Before the output projection. Nothing is kept for longer than one call."""
+        if self.injection.image_scale == 0.0:
+            return None
+        states = args[0] + self.residual
+        del self.residual
+        return (states,)
 
 
 def hook_image_tokens(
