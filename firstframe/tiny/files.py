@@ -1,0 +1,13 @@
+"""Where the tiny model's files are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "weights"
+PARTS = ("autoencoder", "text_encoder", "unet", "motion_module", "i2v_adapter")
+
+
+def weights_file(part: str) -> Path:
+    """The safetensors file of one of ``PARTS``."""
+    return FOLDER / f"{part}.safetensors"

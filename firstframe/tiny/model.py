@@ -1,0 +1,72 @@
+"""The tiny model in one piece, outside ComfyUI: diffusers' and transformers' classes with our weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from ..adapter import I2VAdapter
+from ..motion import MotionModule
+from ..weights import load_adapter, load_motion
+from .config import AUTOENCODER, LATENT_SCALE, TEXT_ENCODER, UNET
+from .files import weights_file
+from .text import known_tokens, tokenize
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """Everything that turns a picture and a sentence into a clip of 16 frames of 128 x 128 pixels."""
+
+    autoencoder: AutoencoderKL
+    text_encoder: CLIPTextModel
+    unet: UNet2DConditionModel
+    motion: MotionModule
+    adapter: I2VAdapter
+
+    @torch.inference_mode()
+    def encode_text(self, prompts: list[str]) -> Tensor:
+        """Prompts to text states (B, 77, 128)."""
+        tokens = tokenize(prompts).to(self.text_encoder.device)
+        states: Tensor = self.text_encoder(tokens).last_hidden_state
+        return states
+
+    @torch.inference_mode()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1], H and W multiples of 8, to latents (B, 4, H/8, W/8) of unit variance."""
+        mean: Tensor = self.autoencoder.encode(pictures * 2 - 1).latent_dist.mean
+        return mean * LATENT_SCALE
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, 4, H/8, W/8) to pictures (B, 3, H, W) in [0, 1]."""
+        pictures: Tensor = self.autoencoder.decode(latents / LATENT_SCALE).sample
+        return (pictures / 2 + 0.5).clamp(0, 1)
+
+
+def new_text_encoder() -> CLIPTextModel:
+    """A text encoder with random weights and one embedding for each known token, and one for all others."""
+    return CLIPTextModel(CLIPTextConfig(vocab_size=len(known_tokens()) + 1, **TEXT_ENCODER))
+
+
+def load_text_encoder(weights: dict[str, Tensor]) -> CLIPTextModel:
+    """A text encoder from its file's weights (transformers dropped ``text_model.`` from the names in version 5)."""
+    model = new_text_encoder()
+    named = {key.removeprefix("text_model."): value for key, value in weights.items()}
+    model.load_state_dict({key: named[key.removeprefix("text_model.")] for key in model.state_dict()})
+    return model
+
+
+def load_tiny(device: str | torch.device = "cpu") -> TinyModel:
+    """Load the shipped weights in fp32."""
+    autoencoder, unet = AutoencoderKL(**AUTOENCODER), UNet2DConditionModel(**UNET)
+    autoencoder.load_state_dict(load_file(weights_file("autoencoder")))
+    unet.load_state_dict(load_file(weights_file("unet")))
+    text_encoder = load_text_encoder(load_file(weights_file("text_encoder")))
+    motion, adapter = load_motion(weights_file("motion_module")), load_adapter(weights_file("i2v_adapter"))
+    parts = (autoencoder, text_encoder, unet, motion, adapter)
+    return TinyModel(*(part.float().to(device).eval().requires_grad_(False) for part in parts))

@@ -1,0 +1,1 @@
+"""Training: rendered scenes, cached latents, and the loops that make the tiny model."""

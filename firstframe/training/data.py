@@ -1,0 +1,121 @@
+"""Scenes rendered once into a file, frames to train the autoencoder on, and clips of latents.
+
+Training scenes have even seeds, scenes to measure on have odd ones: the two never meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm.auto import tqdm, trange
+
+from .scenes import render, sample_scene
+from .scenes.texture import real_crop
+
+NUM_FRAMES = 16
+SIZE = 128
+
+
+def training_seed(index: int) -> int:
+    """Seed of the training scene with this index."""
+    return 2 * index
+
+
+def held_out_seed(index: int) -> int:
+    """Seed of a scene that no training saw."""
+    return 2 * index + 1
+
+
+def render_scenes(file: Path, count: int) -> NDArray[np.uint8]:
+    """Render the first ``count`` training scenes into ``file``, or open them if they are there.
+
+    Returns:
+        (count, F, H, W, 3) uint8, memory-mapped.
+    """
+    shape = (count, NUM_FRAMES, SIZE, SIZE, 3)
+    if not file.exists():
+        unfinished = file.with_suffix(".part")
+        frames = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
+        for index in trange(count, desc="scenes"):
+            frames[index] = render(sample_scene(training_seed(index)), with_flow=False).frames
+        frames.flush()
+        unfinished.rename(file)
+    opened: NDArray[np.uint8] = np.load(file, mmap_mode="r")
+    return opened[:count]
+
+
+def frame_crops(frames: NDArray[np.uint8], batch_size: int, crop: int, seed: int) -> Iterator[Tensor]:
+    """Endless random crops for the autoencoder, one in eight from a real picture.
+
+    Yields:
+        (batch_size, 3, crop, crop) in [-1, 1].
+    """
+    rng = np.random.default_rng(seed)
+    while True:
+        batch = [
+            real_crop(rng, crop) if rng.random() < 1 / 8 else _random_crop(rng, frames, crop)
+            for _ in range(batch_size)
+        ]
+        yield torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _random_crop(rng: np.random.Generator, frames: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
+    clip, frame = rng.integers(frames.shape[0]), rng.integers(frames.shape[1])
+    top, left = rng.integers(SIZE - crop + 1, size=2)
+    return frames[clip, frame, top : top + crop, left : left + crop]
+
+
+@dataclass(frozen=True)
+class LatentClips:
+    """Encoded training scenes.
+
+    Attributes:
+        latents: (clips, F, C, H, W), unit variance.
+        captions: one per clip.
+    """
+
+    latents: Tensor
+    captions: list[str]
+
+    def batches(self, batch_size: int, num_frames: int, seed: int) -> Iterator[tuple[Tensor, list[str]]]:
+        """Endless random batches of ``num_frames`` consecutive frames from frame 0 on, or of single random frames.
+
+        Yields:
+            latents (batch_size, num_frames, C, H, W) fp32 and their captions.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        clips, length = self.latents.shape[:2]
+        while True:
+            chosen = torch.randint(clips, (batch_size,), generator=generator)
+            if num_frames == 1:
+                frame = torch.randint(length, (batch_size,), generator=generator)
+                latents = self.latents[chosen, frame].unsqueeze(1)
+            else:
+                latents = self.latents[chosen, :num_frames]
+            yield latents.float(), [self.captions[i] for i in chosen.tolist()]
+
+
+@torch.inference_mode()
+def encode_scenes(frames: NDArray[np.uint8], autoencoder: AutoencoderKL, file: Path) -> None:
+    """Encode rendered scenes with the autoencoder into ``file``: fp16 latents (clips, F, 4, H/8, W/8)."""
+    scale = autoencoder.config.scaling_factor
+    encoded = []
+    for clip in tqdm(frames, desc="latents"):
+        pixels = torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        encoded.append((autoencoder.encode(pixels).latent_dist.mean * scale).half())
+    save_file({"latents": torch.stack(encoded).contiguous()}, file)
+
+
+def open_latents(file: Path) -> LatentClips:
+    """What :func:`encode_scenes` wrote, with the captions of its scenes."""
+    latents = load_file(file)["latents"]
+    return LatentClips(latents, [sample_scene(training_seed(i)).caption for i in range(len(latents))])

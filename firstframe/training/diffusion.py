@@ -1,0 +1,110 @@
+"""Losses of the diffusion stages: text-to-picture, text-to-video, and the adapter on a frozen base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPTextModel
+
+from ..adapter import I2VAdapter
+from ..bindings.diffusers import unet_config
+from ..motion import MotionConfig, MotionModule
+from ..tiny.config import BETAS, MOTION, UNET
+from ..tiny.model import new_text_encoder
+from ..tiny.text import known_tokens, tokenize
+
+Batch = tuple[Tensor, list[str]]
+SNR_CAP = 5.0
+DROP_TEXT = 0.1
+DROP_WORD = 0.03
+
+
+class Denoiser(nn.Module):
+    """Text encoder, UNet and whatever is injected into it: noisy clips and captions to noise.
+
+    ``parts`` are modules that run inside the UNet through a binding (motion module, adapter): they are held
+    here so that their parameters are trained and saved.
+    """
+
+    def __init__(self, text_encoder: CLIPTextModel, unet: nn.Module, **parts: nn.Module) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.unet = unet
+        self.parts = nn.ModuleDict(parts)
+
+    def forward(self, noisy: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
+        """Noisy latents (B, F, C, H, W), timesteps (B,), token ids (B, 77) to eps (B, F, C, H, W)."""
+        frames = noisy.shape[1]
+        text = self.text_encoder(tokens).last_hidden_state
+        eps: Tensor = self.unet(noisy.flatten(0, 1), timestep.repeat_interleave(frames), text).sample
+        return eps.unflatten(0, (-1, frames))
+
+    def save(self, file: Path) -> None:
+        """All weights into one safetensors file, for the next stage and for :mod:`.export`."""
+        save_file({key: value.contiguous() for key, value in self.state_dict().items()}, file)
+
+
+def new_base(file: Path | None = None, **parts: nn.Module) -> Denoiser:
+    """A base with random weights, or with those that an earlier stage saved (parts it had no weights for keep theirs)."""
+    model = Denoiser(new_text_encoder(), UNet2DConditionModel(**UNET), **parts)
+    if file is not None:
+        model.load_state_dict(model.state_dict() | load_file(file))
+    return model
+
+
+def new_motion() -> MotionModule:
+    """An untrained motion module for the tiny UNet."""
+    return MotionModule(MotionConfig(**MOTION))
+
+
+def new_adapter(unet: UNet2DConditionModel) -> I2VAdapter:
+    """An untrained adapter: queries copied from ``unet``, output projections zero."""
+    config = unet_config(unet)
+    adapter = I2VAdapter(config.attention_sites, config.num_heads)
+    adapter.copy_queries(lambda site: self_attention(unet, site).to_q.weight)
+    return adapter
+
+
+class NoiseLoss:
+    """Mean squared error of eps with min-SNR weights (arXiv 2303.09556, gamma 5).
+
+    Args:
+        clean_first_frame: keep frame 0 un-noised and out of the loss, as the adapter is trained
+            (arXiv 2312.16693, section 3.2).
+    """
+
+    def __init__(self, clean_first_frame: bool = False) -> None:
+        self.schedule = DDPMScheduler(**BETAS)
+        self.clean_first_frame = clean_first_frame
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Batch of latents (B, F, C, H, W) and captions to the loss."""
+        latents, captions = batch
+        first = int(self.clean_first_frame)
+        timestep = torch.randint(len(self.schedule.betas), (len(latents),))
+        noise = torch.randn_like(latents)
+        noise[:, :first] = 0
+        noisy = self.schedule.add_noise(latents, noise, timestep)
+        noisy[:, :first] = latents[:, :first]
+        eps = model(noisy, timestep, drop_words(tokenize(captions)))
+        error = functional.mse_loss(eps[:, first:].float(), noise[:, first:], reduction="none").mean((1, 2, 3, 4))
+        return (error * self._weight(timestep)).mean()
+
+    def _weight(self, timestep: Tensor) -> Tensor:
+        alpha = self.schedule.alphas_cumprod[timestep]
+        snr = alpha / (1 - alpha)
+        return snr.clamp(max=SNR_CAP) / snr
+
+
+def drop_words(tokens: Tensor) -> Tensor:
+    """Some captions become empty (for guidance), and some words unknown (so that unknown words do no harm)."""
+    empty = tokenize([""])
+    unknown = len(known_tokens())
+    spoken = ~torch.isin(tokens, empty)
+    tokens = tokens.masked_fill(spoken & (torch.rand(tokens.shape) < DROP_WORD), unknown)
+    return torch.where(torch.rand(len(tokens), 1) < DROP_TEXT, empty, tokens)

@@ -1,0 +1,133 @@
+"""The training loop that every stage shares: accelerate, AdamW, cosine rate, EMA, resume, progress and log."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+Loss = Callable[[nn.Module, Any], Tensor]
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast.
+
+    Attributes:
+        steps: optimiser steps in all; the learning rate falls along a cosine to zero at the last one.
+        learning_rate: at its peak, after ``warmup`` steps.
+        ema_decay: of the averaged weights that are saved; warmed up from 0, so that early weights fade.
+        precision: "bf16" or "no", of the forward pass; weights and averages stay fp32.
+        save_every: steps between two checkpoints.
+    """
+
+    steps: int
+    learning_rate: float
+    warmup: int = 100
+    ema_decay: float = 0.998
+    weight_decay: float = 1e-2
+    precision: str = "bf16"
+    save_every: int = 200
+    log_every: int = 20
+    seed: int = 0
+
+
+def train(model: nn.Module, batches: Iterator[Any], loss: Loss, config: LoopConfig, folder: Path) -> nn.Module:
+    """Train the parameters of ``model`` that require gradients; returns it with the averaged weights in place.
+
+    A run that was cut off goes on from its last checkpoint in ``folder`` when called again.
+
+    Args:
+        model: the module to train, handed to ``loss`` with a batch.
+        batches: endless iterator of batches (CPU tensors or anything ``loss`` understands).
+        loss: ``loss(model, batch)`` -> scalar.
+        config: see :class:`LoopConfig`.
+        folder: gets ``checkpoint/`` and ``log.jsonl``.
+    """
+    set_seed(config.seed)
+    accelerator = Accelerator(mixed_precision=config.precision)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup, config.steps)
+    ema = EMAModel(weights, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    ema.to(accelerator.device)
+    model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+    progress = _Progress()
+    accelerator.register_for_checkpointing(ema, progress)
+    checkpoint = folder / "checkpoint"
+    if checkpoint.is_dir():
+        accelerator.load_state(str(checkpoint))
+    with _Log(folder, config, progress) as log:
+        while progress.step < config.steps:
+            value = loss(model, next(batches))
+            accelerator.backward(value)
+            accelerator.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            ema.step(weights)
+            progress.step += 1
+            log.add(value.detach(), schedule.get_last_lr()[0])
+            if progress.step % config.save_every == 0 or progress.step == config.steps:
+                accelerator.save_state(str(checkpoint))
+    ema.copy_to(weights)
+    return accelerator.unwrap_model(model)
+
+
+class _Progress:
+    """The step count, as a thing that accelerate can save."""
+
+    step = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.step = state["step"]
+
+
+class _Log:
+    """Progress bar and ``log.jsonl``: one line per ``log_every`` steps with their mean loss."""
+
+    def __init__(self, folder: Path, config: LoopConfig, progress: _Progress) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(asdict(config), indent=1))
+        self.file = (folder / "log.jsonl").open("a", encoding="utf-8")
+        self.bar = tqdm(total=config.steps, initial=progress.step, desc=folder.name, mininterval=5)
+        self.config, self.progress, self.losses, self.since = config, progress, list[Tensor](), time.monotonic()
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.bar.close()
+
+    def add(self, loss: Tensor, learning_rate: float) -> None:
+        self.losses.append(loss)
+        self.bar.update()
+        if len(self.losses) < self.config.log_every:
+            return
+        mean, now = torch.stack(self.losses).mean().item(), time.monotonic()
+        entry = {
+            "step": self.progress.step,
+            "loss": round(mean, 5),
+            "learning_rate": learning_rate,
+            "seconds_per_step": round((now - self.since) / len(self.losses), 3),
+        }
+        self.file.write(json.dumps(entry) + "\n")
+        self.file.flush()
+        self.bar.set_postfix(loss=f"{mean:.4f}")
+        self.losses.clear()
+        self.since = now

@@ -1,0 +1,17 @@
+"""Captioned scenes with known motion, rendered from a seed: data that anyone can make again."""
+
+from .render import Clip, render
+from .scene import CAMERAS, COLOURS, DIRECTIONS, SHAPES, SPEEDS, Scene, caption_words, sample_scene
+
+__all__ = [
+    "CAMERAS",
+    "COLOURS",
+    "DIRECTIONS",
+    "SHAPES",
+    "SPEEDS",
+    "Clip",
+    "Scene",
+    "caption_words",
+    "render",
+    "sample_scene",
+]

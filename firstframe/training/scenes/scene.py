@@ -1,0 +1,108 @@
+"""What happens in a scene: one coloured thing moves over a textured ground, the camera may move too.
+
+Coordinates are in pixels of a square picture whose side is 1 (scaled by ``size`` when rendered), origin in
+the centre, x to the right and y down. Speeds are in picture sides per frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SHAPES = ("circle", "square", "triangle", "star", "heart", "fish")
+COLOURS = {
+    "red": (220, 45, 40),
+    "green": (50, 185, 70),
+    "blue": (45, 80, 225),
+    "yellow": (240, 210, 45),
+    "purple": (150, 60, 190),
+    "white": (245, 245, 245),
+}
+DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
+SPEEDS = {"slowly": 1.5 / 128, "quickly": 3.0 / 128}
+#: Camera motion per frame: pan x, pan y (picture sides), zoom factor, clockwise rotation (degrees).
+CAMERAS = {
+    "still camera": (0.0, 0.0, 1.0, 0.0),
+    "pan left": (-1.2 / 128, 0.0, 1.0, 0.0),
+    "pan right": (1.2 / 128, 0.0, 1.0, 0.0),
+    "zoom in": (0.0, 0.0, 1.012, 0.0),
+    "zoom out": (0.0, 0.0, 1 / 1.012, 0.0),
+    "turn": (0.0, 0.0, 1.0, 1.0),
+}
+_STILL_SHARE = 0.7
+_EDGE = 0.02  # the thing stays this far inside the picture
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene; everything that is drawn follows from these fields.
+
+    Attributes:
+        start: where the thing's centre is in frame 0, picture sides from the picture's centre.
+        diameter: of the thing, picture sides.
+        tilt: rotation of the thing, degrees (constant over the clip).
+        ground: seed of the textured ground.
+    """
+
+    shape: str
+    colour: str
+    direction: str
+    speed: str
+    camera: str
+    start: tuple[float, float]
+    diameter: float
+    tilt: float
+    ground: int
+
+    @property
+    def caption(self) -> str:
+        """The sentence that fixes shape, colour, direction, speed and camera motion."""
+        return f"a {self.colour} {self.shape} moves {self.direction} {self.speed}, {self.camera}"
+
+    @property
+    def velocity(self) -> tuple[float, float]:
+        """Of the thing over the ground, picture sides per frame."""
+        dx, dy = DIRECTIONS[self.direction]
+        return dx * SPEEDS[self.speed], dy * SPEEDS[self.speed]
+
+
+def caption_words() -> list[str]:
+    """Every word that a caption can contain, sorted."""
+    spoken = ["a moves ,", *SHAPES, *COLOURS, *DIRECTIONS, *SPEEDS, *CAMERAS]
+    return sorted({word for phrase in spoken for word in phrase.split()})
+
+
+def sample_scene(seed: int, num_frames: int = 16) -> Scene:
+    """Draw a scene. The thing stays inside the picture for ``num_frames`` frames.
+
+    Args:
+        seed: any non-negative integer; the same seed gives the same scene everywhere.
+        num_frames: how long the thing must stay inside.
+    """
+    rng = np.random.default_rng(seed)
+    direction, speed = str(rng.choice(list(DIRECTIONS))), str(rng.choice(list(SPEEDS)))
+    moving = list(CAMERAS)[1:]
+    camera = "still camera" if rng.random() < _STILL_SHARE else str(rng.choice(moving))
+    diameter = float(rng.uniform(0.26, 0.36))
+    travel = [d * SPEEDS[speed] * (num_frames - 1) for d in DIRECTIONS[direction]]
+    pan = [p * (num_frames - 1) for p in CAMERAS[camera][:2]]
+    start = tuple(_inside(rng, diameter / 2, t - p) for t, p in zip(travel, pan, strict=True))
+    return Scene(
+        shape=str(rng.choice(SHAPES)),
+        colour=str(rng.choice(list(COLOURS))),
+        direction=direction,
+        speed=speed,
+        camera=camera,
+        start=(start[0], start[1]),
+        diameter=diameter,
+        tilt=float(rng.uniform(-15, 15)),
+        ground=int(rng.integers(2**31)),
+    )
+
+
+def _inside(rng: np.random.Generator, radius: float, travel: float) -> float:
+    """A start on one axis so that both ends of the path lie inside the picture."""
+    low = -0.5 + _EDGE + radius - min(travel, 0.0)
+    high = 0.5 - _EDGE - radius - max(travel, 0.0)
+    return float(rng.uniform(low, high))
