@@ -50,7 +50,7 @@ def write_clip(
     metadata: Mapping[str, str] | None = None,
     crf: int = 18,
 ) -> Path:
-    """Write frames to a file whose suffix names the format: .mp4 (H.264), .webm (VP9) or .gif (its own palette).
+    """Write frames to a file whose suffix names the format: .mp4 (H.264), .webm (VP9), .gif (own palette).
 
     frames: (F, H, W, 3), uint8 or floats in [0, 1]. H.264 in yuv420p needs even sides: an odd one gets its
         last row or column repeated once, nothing is cropped.
@@ -64,7 +64,7 @@ def write_clip(
     path = Path(path)
     if path.suffix.lower() not in _ENCODERS:
         raise FirstFrameError(f"cannot write {path.name!r}: the name must end in {', '.join(_ENCODERS)}")
-    pixels = _even(_to_uint8(frames)) if path.suffix.lower() == ".mp4" else _to_uint8(frames)
+    pixels = _even(to_uint8(frames)) if path.suffix.lower() == ".mp4" else to_uint8(frames)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(path) as unfinished:
         _encode(unfinished, pixels, fps, metadata or {}, crf)
@@ -92,7 +92,7 @@ def contact_sheet(frames: Tensor, columns: int = 8, gap: int = 2) -> Image.Image
 
     frames: (F, H, W, 3), uint8 or floats in [0, 1]; gap: white pixels between them.
     """
-    pixels = _to_uint8(frames)
+    pixels = to_uint8(frames)
     count, height, width, _ = pixels.shape
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -103,7 +103,8 @@ def contact_sheet(frames: Tensor, columns: int = 8, gap: int = 2) -> Image.Image
     return sheet
 
 
-def _to_uint8(frames: Tensor) -> Tensor:
+def to_uint8(frames: Tensor) -> Tensor:
+    """A clip (F, H, W, 3), uint8 or floats in [0, 1], as uint8 on the CPU. Refuses any other shape."""
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.numel() == 0:
         raise FirstFrameError(f"a clip is (F, H, W, 3), got shape {tuple(frames.shape)}")
     frames = frames.detach().cpu()

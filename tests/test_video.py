@@ -78,10 +78,7 @@ def test_bytes_and_floats_are_the_same_clip(tmp_path):
 def test_nothing_half_written(tmp_path, monkeypatch):
     target = tmp_path / "clip.mp4"
     target.write_bytes(b"an older clip")
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(FirstFrameError, match="ffmpeg failed: .*no_such_codec"),
-    ):
+    with monkeypatch.context() as patch, pytest.raises(FirstFrameError, match="no_such_codec"):
         patch.setitem(_ENCODERS, ".mp4", ["-c:v", "no_such_codec"])
         write_clip(target, moving_disc(2))
     assert target.read_bytes() == b"an older clip" and list(tmp_path.iterdir()) == [target]

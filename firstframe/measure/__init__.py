@@ -1,0 +1,1 @@
+"""How well the tiny model does, on rendered scenes that no training saw and whose truth is known."""

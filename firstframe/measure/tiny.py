@@ -1,0 +1,58 @@
+"""`firstframe measure tiny`: report.json and report.png."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .. import __version__
+from ..bindings.diffusers import SamplingSettings
+from ..tiny.model import TinyModel
+from .picture import draw_report
+from .scenes import held_out_clips
+from .variants import VARIANTS, all_numbers, likeness, make_clip, mean_of, movement, round_trip
+
+SHOWN = 4  # scenes in report.png
+
+
+def measure_tiny(
+    model: TinyModel, count: int, seed: int, settings: SamplingSettings, folder: Path
+) -> dict[str, Any]:
+    """Measure every variant on `count` scenes, write report.json and report.png into a folder.
+
+    Every number is a mean over scenes. `autoencoder` is the round trip of the true frames, the ceiling for
+    `ssim` and `psnr`; `truth` has the movement of the true frames, where direction_accuracy tells how far the
+    measurement itself can be trusted. Returns what is in report.json.
+    """
+    rows: dict[str, list[dict[str, float]]] = defaultdict(list)
+    shown: list[tuple[str, dict[str, Tensor]]] = []
+    with tqdm(total=count * len(VARIANTS), desc="clips") as bar:
+        for truth in held_out_clips(count, seed, settings.num_frames):
+            rows["truth"].append(movement(truth.frames, truth))
+            rows["autoencoder"].append(likeness(round_trip(model, truth), truth))
+            clips = {"truth": truth.frames}
+            for variant in VARIANTS:
+                clips[variant] = make_clip(model, variant, truth, settings)
+                rows[variant].append(all_numbers(clips[variant], truth))
+                bar.update()
+            if len(shown) < SHOWN:
+                shown.append((truth.scene.caption, clips))
+    report = {
+        "version": __version__,
+        "scenes": count,
+        "seed": seed,
+        "settings": asdict(settings),
+        "variants": {variant: mean_of(rows[variant]) for variant in VARIANTS},
+        "autoencoder": mean_of(rows["autoencoder"]),
+        "truth": mean_of(rows["truth"]),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    draw_report(shown).save(folder / "report.png")
+    return report
