@@ -90,21 +90,22 @@ def animate(
     from .color import match_color
     from .pipeline import animate_picture
     from .reference import prepare_picture
-    from .video import contact_sheet, write_clip
+    from .video import check_format, contact_sheet, write_clip
 
+    check_format(out)
     settings = SamplingSettings(frames, steps, cfg, seed, keep, start)
     prepared = prepare_picture(picture, width, height, fit.value)
-    model, device = _load(device)
+    model = _load(device)
     with tqdm(desc="steps") as bar:
         clip = animate_picture(
             model,
-            prepared.to(device),
+            prepared,
             prompt,
             settings,
             negative=negative,
             strength=strength if adapter else 0.0,
             progress=lambda done, total, _: _advance(bar, done, total),
-        ).cpu()
+        )
     if color_match:
         clip = match_color(clip, prepared[0].movedim(0, -1))
     made_by = {"version": __version__, "prompt": prompt, "adapter": adapter, **asdict(settings)}
@@ -130,7 +131,7 @@ def measure_tiny(
     from .measure.tiny import measure_tiny as measure
 
     settings = SamplingSettings(16, steps, cfg, seed, keep, start)
-    numbers = measure(_load(device)[0], scenes, seed, settings, report)
+    numbers = measure(_load(device), scenes, seed, settings, report)
     typer.echo(json.dumps({key: numbers[key] for key in ("variants", "autoencoder", "truth")}, indent=2))
     typer.echo(f"{report / 'report.json'}\n{report / 'report.png'}")
 
@@ -149,19 +150,17 @@ def measure_prior(
     from .measure.prior import as_table
     from .measure.prior import measure_prior as measure
 
-    numbers = measure(_load(device)[0], scenes, seed, SamplingSettings(16, steps, cfg, seed), report)
+    numbers = measure(_load(device), scenes, seed, SamplingSettings(16, steps, cfg, seed), report)
     typer.echo(as_table(numbers["rows"]))
     typer.echo(f"{report / 'prior.json'}\n{report / 'prior.md'}")
 
 
-def _load(device: str) -> tuple[TinyModel, str]:
-    """The tiny model, and the device that it is on."""
+def _load(device: str) -> TinyModel:
     import torch
 
     from .tiny.model import load_tiny
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return load_tiny(device), device
+    return load_tiny(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _advance(bar: Any, done: int, total: int) -> None:

@@ -25,12 +25,12 @@ def animate_picture(
 
     strength: of the I2V adapter; 0 is as good as none, bit for bit.
     """
-    text, no_text = model.encode_text([prompt, negative]).split(1)
+    text, no_text = model.encode_text([prompt, negative]).chunk(2)
     latents = animate(
         model.unet,
         text,
         no_text,
-        model.encode(picture),
+        model.encode(picture.to(model.unet.device)),
         settings,
         motion=model.motion,
         adapter=model.adapter,
@@ -51,7 +51,7 @@ def generate_clip(
     progress: Progress | None = None,
 ) -> Tensor:
     """Frames (F, H, W, 3) in [0, 1] from the prompt alone; size is (height, width) in pixels."""
-    text, no_text = model.encode_text([prompt, negative]).split(1)
+    text, no_text = model.encode_text([prompt, negative]).chunk(2)
     shape = (model.unet.config.in_channels, size[0] // 8, size[1] // 8)
     latents = generate(model.unet, text, no_text, shape, settings, motion=model.motion, progress=progress)
     return decode_clip(model, latents)
@@ -59,5 +59,5 @@ def generate_clip(
 
 @torch.inference_mode()
 def decode_clip(model: TinyModel, latents: Tensor) -> Tensor:
-    """Latents (1, C, F, h, w) to frames (F, H, W, 3) in [0, 1]."""
-    return model.decode(latents[0].movedim(1, 0)).movedim(1, -1)
+    """Latents (1, C, F, h, w) to frames (F, H, W, 3) in [0, 1] on the CPU."""
+    return model.decode(latents[0].movedim(1, 0)).movedim(1, -1).cpu()

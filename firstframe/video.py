@@ -62,13 +62,18 @@ def write_clip(
     The file appears whole or not at all. Returns the path. Raises FirstFrameError.
     """
     path = Path(path)
-    if path.suffix.lower() not in _ENCODERS:
-        raise FirstFrameError(f"cannot write {path.name!r}: the name must end in {', '.join(_ENCODERS)}")
+    check_format(path)
     pixels = _even(to_uint8(frames)) if path.suffix.lower() == ".mp4" else to_uint8(frames)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(path) as unfinished:
         _encode(unfinished, pixels, fps, metadata or {}, crf)
     return path
+
+
+def check_format(path: str | Path) -> None:
+    """Raises FirstFrameError where the suffix is none that `write_clip` knows."""
+    if Path(path).suffix.lower() not in _ENCODERS:
+        raise FirstFrameError(f"cannot write {str(path)!r}: the name must end in {', '.join(_ENCODERS)}")
 
 
 def read_clip(path: str | Path) -> VideoClip:

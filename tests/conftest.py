@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
+
+from firstframe.adapter import I2VAdapter
+from firstframe.bindings.diffusers import unet_config
+from firstframe.motion import MotionConfig, MotionModule
+from firstframe.tiny.model import TinyModel
 
 torch.set_num_threads(1)
 
@@ -30,6 +37,40 @@ def expected(oracle_dir: Path) -> dict[str, Tensor]:
 def generator() -> torch.Generator:
     """A seeded CPU generator."""
     return torch.Generator("cpu").manual_seed(0)
+
+
+class SmallModel(TinyModel):
+    """In place of the shipped model: a small random UNet, and pictures shrunk eight times for latents."""
+
+    def encode_text(self, prompts: list[str]) -> Tensor:
+        seeds = [torch.Generator().manual_seed(sum(prompt.encode())) for prompt in prompts]
+        return torch.stack([torch.randn(5, 16, generator=seed) for seed in seeds])
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        return functional.pad(functional.avg_pool2d(pictures * 2 - 1, 8), (0, 0, 0, 0, 0, 1))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return functional.interpolate(latents[:, :3] / 2 + 0.5, scale_factor=8).clamp(0, 1)
+
+
+@pytest.fixture(scope="session")
+def small_model() -> TinyModel:
+    """What `load_tiny` returns, in small, with random weights."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        block_out_channels=(32, 32),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        cross_attention_dim=16,
+        attention_head_dim=4,
+    )
+    motion = MotionModule(MotionConfig((32, 32), 1, mid=True, max_frames=16, num_heads=4))
+    adapter = I2VAdapter(unet_config(unet).attention_sites, 4)
+    for part in (motion, adapter):
+        for parameter in part.parameters():
+            nn.init.normal_(parameter, std=0.1)
+    return SmallModel(nn.Identity(), nn.Identity(), unet.eval().requires_grad_(False), motion, adapter)
 
 
 NAMES_IN_DIFFUSERS = {

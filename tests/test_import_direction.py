@@ -19,7 +19,7 @@ RANKS = [
     {"adapter"},
     {"weights"},
     {"training", "tiny", "bindings"},
-    {"cli", "__main__", "measure"},
+    {"cli", "__main__", "measure", "pipeline"},
 ]
 CORE = {"torch", "einops", "kornia", "safetensors"}
 # What these parts are made of: pictures, films and measurements.

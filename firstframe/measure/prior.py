@@ -1,4 +1,4 @@
-"""`firstframe measure prior`: what t0 and p of the frame similarity prior do, as Table 2 of arXiv 2312.16693."""
+"""`firstframe measure prior`: what t0 and p of the frame similarity prior do (arXiv 2312.16693, Table 2)."""
 
 from __future__ import annotations
 

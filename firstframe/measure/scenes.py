@@ -27,7 +27,7 @@ class TrueClip:
 
 
 def held_out_clips(count: int, seed: int, num_frames: int) -> Iterator[TrueClip]:
-    """`count` scenes that differ from seed to seed (up to 10,000 scenes each) and from all training scenes."""
+    """`count` scenes, at most 10,000, that are others for every seed and never those of the training."""
     for index in range(count):
         scene_seed = held_out_seed(10_000 * seed + index)
         scene = sample_scene(scene_seed)

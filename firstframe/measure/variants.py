@@ -34,7 +34,7 @@ def make_clip(model: TinyModel, variant: str, truth: TrueClip, settings: Samplin
 
 def round_trip(model: TinyModel, truth: TrueClip) -> Tensor:
     """The true frames encoded and decoded again: what no variant can do better than."""
-    latents = model.encode(truth.frames.movedim(-1, 1))
+    latents = model.encode(truth.frames.movedim(-1, 1).to(model.unet.device))
     return decode_clip(model, latents.movedim(0, 1)[None])
 
 
