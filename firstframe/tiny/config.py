@@ -15,14 +15,10 @@ BETAS: dict[str, Any] = {
 }
 
 AUTOENCODER: dict[str, Any] = {
-    "block_out_channels": (64, 64, 96, 96),
-    "layers_per_block": 1,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "encoder_block_out_channels": (64, 64, 64, 64),
+    "decoder_block_out_channels": (64, 64, 64, 64),
     "latent_channels": 4,
-    "norm_num_groups": 32,
-    "scaling_factor": LATENT_SCALE,
-    "sample_size": SIZE,
+    "scaling_factor": 1.0,
 }
 
 UNET: dict[str, Any] = {
@@ -47,9 +43,6 @@ TEXT_ENCODER: dict[str, Any] = {
     "max_position_embeddings": 77,
     "hidden_act": "quick_gelu",
     "projection_dim": 128,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": None,
 }
 
 MOTION: dict[str, Any] = {

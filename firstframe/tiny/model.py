@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from ..adapter import I2VAdapter
 from ..motion import MotionModule
 from ..weights import load_adapter, load_motion
-from .config import AUTOENCODER, LATENT_SCALE, TEXT_ENCODER, UNET
+from .config import AUTOENCODER, TEXT_ENCODER, UNET
 from .files import weights_file
 from .text import known_tokens, tokenize
 
@@ -22,7 +22,7 @@ from .text import known_tokens, tokenize
 class TinyModel:
     """Everything that turns a picture and a sentence into a clip of 16 frames of 128 x 128 pixels."""
 
-    autoencoder: AutoencoderKL
+    autoencoder: AutoencoderTiny
     text_encoder: CLIPTextModel
     unet: UNet2DConditionModel
     motion: MotionModule
@@ -38,19 +38,21 @@ class TinyModel:
     @torch.inference_mode()
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1], H and W multiples of 8, to latents (B, 4, H/8, W/8) of unit variance."""
-        mean: Tensor = self.autoencoder.encode(pictures * 2 - 1).latent_dist.mean
-        return mean * LATENT_SCALE
+        latents: Tensor = self.autoencoder.encode(pictures * 2 - 1).latents
+        return latents
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, 4, H/8, W/8) to pictures (B, 3, H, W) in [0, 1]."""
-        pictures: Tensor = self.autoencoder.decode(latents / LATENT_SCALE).sample
+        pictures: Tensor = self.autoencoder.decode(latents).sample
         return (pictures / 2 + 0.5).clamp(0, 1)
 
 
 def new_text_encoder() -> CLIPTextModel:
     """A text encoder with random weights and one embedding for each known token, and one for all others."""
-    return CLIPTextModel(CLIPTextConfig(vocab_size=len(known_tokens()) + 1, **TEXT_ENCODER))
+    start, end = tokenize([""])[0, :2].tolist()
+    ends = {"bos_token_id": start, "eos_token_id": end, "pad_token_id": end}
+    return CLIPTextModel(CLIPTextConfig(vocab_size=len(known_tokens()) + 1, **ends, **TEXT_ENCODER))
 
 
 def load_text_encoder(weights: dict[str, Tensor]) -> CLIPTextModel:
@@ -63,7 +65,7 @@ def load_text_encoder(weights: dict[str, Tensor]) -> CLIPTextModel:
 
 def load_tiny(device: str | torch.device = "cpu") -> TinyModel:
     """Load the shipped weights in fp32."""
-    autoencoder, unet = AutoencoderKL(**AUTOENCODER), UNet2DConditionModel(**UNET)
+    autoencoder, unet = AutoencoderTiny(**AUTOENCODER), UNet2DConditionModel(**UNET)
     autoencoder.load_state_dict(load_file(weights_file("autoencoder")))
     unet.load_state_dict(load_file(weights_file("unet")))
     text_encoder = load_text_encoder(load_file(weights_file("text_encoder")))

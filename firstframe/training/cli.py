@@ -9,6 +9,7 @@ import torch
 import typer
 
 from ..tiny.config import AUTOENCODER
+from ..weights import save_state_dict
 from .loop import LoopConfig, train
 
 app = typer.Typer(help="Train the tiny model: scenes, autoencoder, latents, base, motion, adapter.", no_args_is_help=True)
@@ -28,32 +29,30 @@ def scenes(folder: Folder = RUNS, count: Annotated[int, typer.Option(help="How m
 
 @app.command()
 def autoencoder(
-    folder: Folder = RUNS, steps: Steps = 2500, lr: Rate = 1e-3, batch_size: int = 8, crop: int = 64, count: int = 300
+    folder: Folder = RUNS, steps: Steps = 2600, lr: Rate = 1e-3, batch_size: int = 8, crop: int = 64, count: int = 1500
 ) -> None:
     """Train the autoencoder on crops of the scenes and of real pictures."""
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderTiny
 
-    from .autoencoder import autoencoder_loss, unit_variance_
+    from .autoencoder import autoencoder_loss, start_from_thumbnail
     from .data import frame_crops, render_scenes
 
     frames = render_scenes(folder / "scenes.npy", count)
-    model = AutoencoderKL(**AUTOENCODER).to(memory_format=torch.channels_last)
+    model = AutoencoderTiny(**AUTOENCODER).to(memory_format=torch.channels_last)
+    start_from_thumbnail(model)
     batches = frame_crops(frames, batch_size, crop, seed=0)
     train(model, batches, autoencoder_loss, LoopConfig(steps, lr), folder / "autoencoder")
-    unit_variance_(model, next(frame_crops(frames, 64, 128, seed=1)))
-    model.save_pretrained(folder / "autoencoder" / "final")
+    save_state_dict(folder / "autoencoder" / "final.safetensors", model.state_dict(), {})
 
 
 @app.command()
 def latents(folder: Folder = RUNS, count: Annotated[int, typer.Option(help="How many scenes.")] = 1500) -> None:
     """Encode the scenes with the trained autoencoder."""
-    from diffusers import AutoencoderKL
-
+    from .autoencoder import open_autoencoder
     from .data import encode_scenes, render_scenes
 
-    autoencoder = AutoencoderKL.from_pretrained(folder / "autoencoder" / "final")
-    autoencoder.to(memory_format=torch.channels_last)
-    encode_scenes(render_scenes(folder / "scenes.npy", count), autoencoder, folder / "latents.safetensors")
+    model = open_autoencoder(folder / "autoencoder" / "final.safetensors").to(memory_format=torch.channels_last)
+    encode_scenes(render_scenes(folder / "scenes.npy", count), model, folder / "latents.safetensors")
 
 
 @app.command()
@@ -96,3 +95,15 @@ def adapter(folder: Folder = RUNS, steps: Steps = 1500, lr: Rate = 2e-3, batch_s
     with inject(model.unet, model.parts["motion"], model.parts["adapter"], num_frames=NUM_FRAMES):
         train(model, batches, NoiseLoss(clean_first_frame=True), LoopConfig(steps, lr), folder / "adapter")
     model.save(folder / "adapter" / "final.safetensors")
+
+
+@app.command()
+def export(
+    parts: Annotated[list[str], typer.Argument(help="Any of: autoencoder, base, adapter.")], folder: Folder = RUNS
+) -> None:
+    """Write trained parts into the package, as fp16 safetensors."""
+    from .export import export_adapter, export_autoencoder, export_base
+
+    writers = {"autoencoder": export_autoencoder, "base": export_base, "adapter": export_adapter}
+    for part in parts:
+        writers[part](folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderTiny
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -104,14 +104,14 @@ class LatentClips:
 
 
 @torch.inference_mode()
-def encode_scenes(frames: NDArray[np.uint8], autoencoder: AutoencoderKL, file: Path) -> None:
+def encode_scenes(frames: NDArray[np.uint8], autoencoder: AutoencoderTiny, file: Path) -> None:
     """Encode rendered scenes with the autoencoder into ``file``: fp16 latents (clips, F, 4, H/8, W/8)."""
-    scale = autoencoder.config.scaling_factor
     encoded = []
     for clip in tqdm(frames, desc="latents"):
         pixels = torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 127.5 - 1
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        encoded.append((autoencoder.encode(pixels).latent_dist.mean * scale).half())
+        with torch.autocast("cpu", torch.bfloat16):
+            encoded.append(autoencoder.encode(pixels).latents.half())
     save_file({"latents": torch.stack(encoded).contiguous()}, file)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from transformers import CLIPTextModel
 
 from ..adapter import I2VAdapter
-from ..bindings.diffusers import unet_config
+from ..bindings.diffusers import transformer_block, unet_config
 from ..motion import MotionConfig, MotionModule
 from ..tiny.config import BETAS, MOTION, UNET
 from ..tiny.model import new_text_encoder
@@ -66,7 +66,7 @@ def new_adapter(unet: UNet2DConditionModel) -> I2VAdapter:
     """An untrained adapter: queries copied from ``unet``, output projections zero."""
     config = unet_config(unet)
     adapter = I2VAdapter(config.attention_sites, config.num_heads)
-    adapter.copy_queries(lambda site: self_attention(unet, site).to_q.weight)
+    adapter.copy_queries(lambda site: transformer_block(unet, site).get_submodule("attn1.to_q").weight)
     return adapter
 
 

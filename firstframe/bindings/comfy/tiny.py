@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import comfy.sd
+import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer
 from comfy.supported_models_base import ClipTarget
 from safetensors.torch import load_file
 
 from ...sites import UNetConfig
-from ...tiny.config import AUTOENCODER, TEXT_ENCODER, UNET
+from ...tiny.config import LATENT_SCALE, TEXT_ENCODER, UNET
 from ...tiny.files import weights_file
 from ...tiny.text import expand
 from .motion import apply_motion
@@ -25,13 +24,6 @@ TINY_UNET = UNetConfig(
     num_heads=UNET["attention_head_dim"],
     cross_attention_dim=UNET["cross_attention_dim"],
 )
-
-
-class Channels(int):
-    """A number of channels that stays a whole number when it is multiplied by 1.5."""
-
-    def __mul__(self, factor: float) -> int:
-        return round(int(self) * factor)
 
 
 def load_tiny_model() -> ModelPatcher:
@@ -48,34 +40,19 @@ def load_tiny_adapter() -> ModelPatcher:
 def load_tiny_clip() -> comfy.sd.CLIP:
     """The text encoder, with the host's CLIP tokenizer."""
     clip = comfy.sd.CLIP(
-        ClipTarget(SD1Tokenizer, SD1ClipModel), model_options={"clip_l_model_config": _text_config()}
+        ClipTarget(SD1Tokenizer, SD1ClipModel), model_options={"clip_l_model_config": TEXT_ENCODER}
     )
     clip.load_sd(expand(load_file(weights_file("text_encoder"))))
     return clip
 
 
 def load_tiny_vae() -> comfy.sd.VAE:
-    """The autoencoder. The host translates diffusers' names itself."""
-    config = {"params": {"ddconfig": _autoencoder_config(), "embed_dim": AUTOENCODER["latent_channels"]}}
-    return comfy.sd.VAE(sd=load_file(weights_file("autoencoder")), config=config)
+    """The autoencoder, as the host's TAESD. Its scale turns the UNet's latents into the host's and back."""
+    weights = {_taesd_key(key): weight for key, weight in load_file(weights_file("autoencoder")).items()}
+    return comfy.sd.VAE(sd=weights | {"vae_scale": torch.tensor(LATENT_SCALE), "vae_shift": torch.tensor(0.0)})
 
 
-def _text_config() -> dict[str, Any]:
-    """What is not set stays as in the host's CLIP: the vocabulary and its special tokens."""
-    return {name: value for name, value in TEXT_ENCODER.items() if value is not None}
-
-
-def _autoencoder_config() -> dict[str, Any]:
-    widths = AUTOENCODER["block_out_channels"]
-    return {
-        "double_z": True,
-        "z_channels": AUTOENCODER["latent_channels"],
-        "resolution": AUTOENCODER["sample_size"],
-        "in_channels": 3,
-        "out_ch": 3,
-        "ch": Channels(widths[0]),
-        "ch_mult": [width / widths[0] for width in widths],
-        "num_res_blocks": AUTOENCODER["layers_per_block"],
-        "attn_resolutions": [],
-        "dropout": 0.0,
-    }
+def _taesd_key(key: str) -> str:
+    """diffusers' name of a weight to the host's, whose decoder counts its clamp as layer 0."""
+    half, _, layer, rest = key.split(".", 3)
+    return f"taesd_{half}.{int(layer) + (half == 'decoder')}.{rest}"

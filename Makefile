@@ -1,0 +1,51 @@
+# `make demo` and `make test` set up all that they need in .venv: Python >= 3.10, pip and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+TORCH ?= 2.13.0
+GPU := $(shell nvidia-smi -L 2>/dev/null)
+
+.PHONY: demo test test-host lint types clean
+
+demo: $(BIN)/.standalone
+	$(BIN)/firstframe animate firstframe/tiny/example.png --prompt "a red fish moves left slowly, still camera" -o demo/demo.mp4
+
+test: $(BIN)/.test
+	$(BIN)/python -m pytest
+	$(BIN)/python tests/host/run.py
+
+test-host: $(BIN)/.test
+	$(BIN)/python tests/host/run.py
+
+lint: $(BIN)/.dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(BIN)/.dev
+	$(BIN)/mypy -p firstframe
+
+$(BIN)/.torch:
+	$(PYTHON) -m venv $(VENV)
+ifdef GPU
+	$(PIP) torch==$(TORCH)
+else  # the CPU build: from where pip is told to look, else from PyTorch's own index, which uv knows, else what there is
+	$(PIP) torch==$(TORCH)+cpu 2>/dev/null \
+	|| { $(PIP) uv && $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend=cpu torch==$(TORCH); } \
+	|| $(PIP) torch==$(TORCH)
+endif
+	touch $@
+
+$(BIN)/.standalone: $(BIN)/.torch pyproject.toml
+	$(PIP) --editable ".[standalone]"
+	touch $@
+
+$(BIN)/.test: $(BIN)/.torch pyproject.toml
+	$(PIP) --editable ".[test]"
+	touch $@
+
+$(BIN)/.dev: $(BIN)/.torch pyproject.toml
+	$(PIP) --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-host* demo reports
