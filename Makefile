@@ -9,7 +9,7 @@ GPU := $(shell nvidia-smi -L 2>/dev/null)
 .PHONY: demo test test-host lint types clean
 
 demo: $(BIN)/.standalone
-	$(BIN)/firstframe animate firstframe/tiny/example.png --prompt "a red fish moves left slowly, still camera" -o demo/demo.mp4
+	$(BIN)/firstframe animate firstframe/tiny/example.png --prompt "a yellow star moves right quickly, still camera" -o demo/demo.mp4
 
 test: $(BIN)/.test
 	$(BIN)/python -m pytest

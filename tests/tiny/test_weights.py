@@ -1,0 +1,42 @@
+"""The files that ship."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from firstframe.tiny.files import PARTS, weights_file
+from firstframe.tiny.model import load_tiny
+from firstframe.weights import load_metadata, load_state_dict
+
+
+def test_all_together_at_most_25_megabytes() -> None:
+    assert sum(weights_file(part).stat().st_size for part in PARTS) <= 25e6
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_half_precision_finite_and_with_their_story(part: str) -> None:
+    for name, tensor in load_state_dict(weights_file(part)).items():
+        assert tensor.dtype == torch.float16 and tensor.isfinite().all(), name
+    stages = json.loads(load_metadata(weights_file(part))["firstframe.training"])
+    assert all(stage["steps"] > 0 and stage["last_loss"] > 0 for stage in stages)
+
+
+def test_loads_ready_to_use() -> None:
+    model = load_tiny()
+    parts = (model.autoencoder, model.text_encoder, model.unet, model.motion, model.adapter)
+    for part in parts:
+        assert not part.training
+        assert all(w.dtype == torch.float32 and not w.requires_grad for w in part.parameters())
+
+
+def test_round_trip_keeps_the_picture() -> None:
+    from firstframe.metrics import ssim
+    from firstframe.training.scenes import render, sample_scene
+
+    model = load_tiny()
+    frames = torch.from_numpy(render(sample_scene(1), num_frames=2).frames).float() / 255
+    decoded = model.decode(model.encode(frames.movedim(-1, 1))).movedim(1, -1)
+    assert ssim(decoded, frames) > 0.85

@@ -1,0 +1,65 @@
+"""Losses and modules of the diffusion stages."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from firstframe.bindings.diffusers import inject, transformer_block
+from firstframe.tiny.text import known_tokens, tokenize
+from firstframe.training import diffusion
+from firstframe.training.diffusion import NoiseLoss, drop_words, new_adapter, new_base, new_motion
+
+CAPTION = "a red star moves left quickly, still camera"
+
+
+class Spy(nn.Module):
+    """Answers with a fixed eps and remembers what it was shown."""
+
+    def forward(self, noisy: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
+        self.noisy, self.timestep = noisy, timestep
+        return torch.zeros_like(noisy)
+
+
+def test_clean_first_frame_is_shown_and_left_out_of_the_loss() -> None:
+    torch.manual_seed(0)
+    spy, latents = Spy(), torch.randn(2, 4, 4, 8, 8)
+    NoiseLoss(clean_first_frame=True)(spy, (latents, [CAPTION] * 2))
+    assert torch.equal(spy.noisy[:, 0], latents[:, 0])
+    assert not torch.isclose(spy.noisy[:, 1:], latents[:, 1:]).any(dim=(2, 3, 4)).all()
+
+
+def test_loss_of_silence_is_the_weighted_power_of_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For eps = 0 the error is the noise's power, 1, times min(snr, 5) / snr."""
+    torch.manual_seed(0)
+    loss, spy = NoiseLoss(), Spy()
+    value = loss(spy, (torch.randn(8, 2, 4, 32, 32), [CAPTION] * 8))
+    alpha = loss.schedule.alphas_cumprod[spy.timestep]
+    snr = alpha / (1 - alpha)
+    assert value.item() == pytest.approx((snr.clamp(max=5) / snr).mean().item(), rel=0.02)
+
+
+def test_dropped_words_become_unknown_and_the_ends_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = tokenize([CAPTION])
+    monkeypatch.setattr(diffusion, "DROP_WORD", 1.0)
+    monkeypatch.setattr(diffusion, "DROP_TEXT", 0.0)
+    dropped = drop_words(tokens)
+    assert (dropped[0, 1:10] == len(known_tokens())).all()
+    assert dropped[0, 0] == tokens[0, 0] and dropped[0, 10] == tokens[0, 10]
+    monkeypatch.setattr(diffusion, "DROP_TEXT", 1.0)
+    assert torch.equal(drop_words(tokens), tokenize([""]))
+
+
+def test_new_adapter_starts_as_a_copy_that_adds_nothing_and_alone_gets_gradients() -> None:
+    torch.manual_seed(0)
+    model = new_base(motion=new_motion()).requires_grad_(False)
+    adapter = model.parts["adapter"] = new_adapter(model.unet)
+    for site in adapter:
+        query = transformer_block(model.unet, site).attn1.to_q.weight
+        assert torch.equal(adapter[site].to_q.weight, query)
+    batch = (torch.randn(1, 3, 4, 16, 16), [CAPTION])
+    with inject(model.unet, model.parts["motion"], adapter, num_frames=3):
+        NoiseLoss(clean_first_frame=True)(model, batch).backward()
+    trained = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    assert trained and all(name.startswith("parts.adapter.") for name in trained)
