@@ -2,12 +2,12 @@
 
     python benchmarks/overhead.py --model tiny --model sd15 --repeats 5 --out benchmarks/results
 
-Random weights throughout (speed does not depend on them), classifier-free guidance as in sampling (two prompts
-per step). `tiny` is the shipped model's layout at 128 x 128 pixels and 16 frames; `sd15` is Stable Diffusion
-1.5's with an AnimateDiff v2 motion module at 64 x 64 pixels and 8 frames, and needs about 8 GB. The three ways
-to run are timed in turn and repeatedly in one process; the fastest step of each counts, because whatever else
-the machine does only ever adds. Peak memory is taken in a fresh process per way: on the CPU the highest resident
-set less what the imported libraries take, on CUDA torch's peak.
+Random weights throughout (speed does not depend on them), classifier-free guidance as in sampling (two
+prompts per step). `tiny` is the shipped model's layout at 128 x 128 pixels and 16 frames; `sd15` is Stable
+Diffusion 1.5's with an AnimateDiff v2 motion module at 64 x 64 pixels and 8 frames, and needs about 8 GB. The
+three ways to run are timed in turn and repeatedly in one process; the fastest step of each counts, because
+whatever else the machine does only ever adds. Peak memory is taken in a fresh process per way: on the CPU the
+highest resident set less what the imported libraries take (Linux only), on CUDA torch's peak.
 Writes overhead.json and overhead.md.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
+import re
 import subprocess
 import sys
 import time
@@ -116,9 +116,9 @@ def peak_bytes(layout: Layout, way: str, device: str) -> int:
 
 
 def resident_bytes() -> int:
-    """The highest resident set so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    """The highest resident set so far, as Linux tells it (getrusage would count the parent's, too)."""
+    status = Path("/proc/self/status").read_text("utf-8")
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
 
 
 def peak_in_new_process(name: str, way: str, device: str) -> int:
