@@ -12,8 +12,8 @@ from .lab8 import lab8_to_rgb, rgb_to_lab8
 def match_color(frames: Tensor, reference: Tensor, official: bool = False) -> Tensor:
     """Give every frame the reference's distribution of a and b in CIE LAB, each channel by itself.
 
-    frames: (F, H, W, 3) RGB in [0, 1]; reference: (h, w, 3), any size. Returns the frames' shape and type.
-        What falls out of the RGB gamut is clipped, so that L moves a little there.
+    frames: (F, H, W, 3) RGB in [0, 1]; reference: (h, w, 3), any size. Returns the frames' shape and
+        type. What falls out of the RGB gamut is clipped, so that L moves a little there.
     official: what the released I2V-Adapter code does (`color_match_frames`): 8 bits per channel, and RGB taken
         for BGR on the way into LAB and out again. Kept to reproduce its results, not because it is better.
     """
