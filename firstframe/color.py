@@ -14,8 +14,8 @@ def match_color(frames: Tensor, reference: Tensor, official: bool = False) -> Te
 
     frames: (F, H, W, 3) RGB in [0, 1]; reference: (h, w, 3), any size. Returns the frames' shape and
         type. What falls out of the RGB gamut is clipped, so that L moves a little there.
-    official: what the released I2V-Adapter code does (`color_match_frames`): 8 bits per channel, and RGB taken
-        for BGR on the way into LAB and out again. Kept to reproduce its results, not because it is better.
+    official: what the released I2V-Adapter code does (`color_match_frames`): 8 bits per channel, and RGB
+        taken for BGR on the way into LAB and out again. Kept to reproduce its results.
     """
     match = _match_official if official else _match
     matched = torch.stack([match(frame, reference.float()) for frame in frames.float()])
