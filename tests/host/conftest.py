@@ -42,6 +42,7 @@ import_host()
 import_pack()
 
 import torch  # noqa: E402
+from comfyui_firstframe_pack.firstframe.weights import load_state_dict  # noqa: E402
 from harness import Server, running_server  # noqa: E402
 
 
@@ -50,6 +51,18 @@ def no_gradients() -> Iterator[None]:
     """The host runs nodes without gradients."""
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture(scope="session")
+def oracle_dir() -> Path:
+    """Folder of the official implementation's inputs and outputs; FIRSTFRAME_ORACLE names another one."""
+    return Path(os.environ.get("FIRSTFRAME_ORACLE", ROOT / "tests" / "data" / "official_oracle"))
+
+
+@pytest.fixture(scope="session")
+def expected(oracle_dir: Path) -> dict[str, torch.Tensor]:
+    """Inputs and outputs of the official implementation."""
+    return load_state_dict(oracle_dir / "expected.safetensors")
 
 
 @pytest.fixture(scope="session")

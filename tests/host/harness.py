@@ -26,7 +26,8 @@ RUN_SECONDS = 600
 
 @dataclass
 class Outcome:
-    """How a queued graph ended: "execution_success", "execution_error" or "execution_interrupted"."""
+    """How a queued graph ended: "execution_success", "execution_error", "execution_interrupted", or
+    "refused" before it started. ``outputs`` is what each output node showed."""
 
     event: str
     data: dict[str, Any]
@@ -62,13 +63,12 @@ class Server:
         try:
             body = {"prompt": graph, "client_id": self.client, "extra_data": {"extra_pnginfo": {"workflow": {}}}}
             queued = self.post("prompt", body)
-            if "prompt_id" not in queued:
-                return Outcome("refused", queued)
-            return self._wait(events, queued["prompt_id"], watch)
+            return self._wait(events, watch) if "prompt_id" in queued else Outcome("refused", queued)
         finally:
             events.close()
 
-    def _wait(self, events: Any, prompt: str, watch: Callable[[str, dict[str, Any]], None]) -> Outcome:
+    def _wait(self, events: Any, watch: Callable[[str, dict[str, Any]], None]) -> Outcome:
+        outputs = {}
         while True:
             message = events.recv()
             if isinstance(message, bytes):  # a preview picture
@@ -76,9 +76,10 @@ class Server:
             event = json.loads(message)
             kind, data = event["type"], event.get("data", {})
             watch(kind, data)
+            if kind == "executed":
+                outputs[data["node"]] = data["output"]
             if kind in ("execution_success", "execution_error", "execution_interrupted"):
-                history = self.get(f"history/{prompt}")
-                return Outcome(kind, data, history.get(prompt, {}).get("outputs", {}))
+                return Outcome(kind, data, outputs)
 
     def interrupt(self) -> None:
         """Cancel what is running."""

@@ -64,9 +64,11 @@ def output(python: Path, *arguments: str) -> str:
 def run(host: Path, options: list[str]) -> int:
     """The tests in one host. They start in its folder, which puts its modules first."""
     print(f"\n==== ComfyUI in {host} ====", flush=True)
-    pytest = [overlay(find_python(host)), "-m", "pytest", "--rootdir", ROOT, "-c", ROOT / "pyproject.toml"]
+    tests = ROOT / "tests" / "host"
+    settings = ["--rootdir", ROOT, "-c", ROOT / "pyproject.toml", "--confcutdir", tests]
     environment = {**os.environ, "COMFYUI_PATH": str(host), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run([*pytest, ROOT / "tests" / "host", *options], cwd=host, env=environment).returncode
+    command = [overlay(find_python(host)), "-m", "pytest", *settings, tests, *options]
+    return subprocess.run(command, cwd=host, env=environment).returncode
 
 
 def main() -> int:

@@ -1,0 +1,111 @@
+"""Models small enough to sample with everywhere, with random weights, and the host's own ways to run them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.utils
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfyui_firstframe_pack.firstframe.adapter import I2VAdapter
+from comfyui_firstframe_pack.firstframe.bindings.comfy.unet import build_unet, host_config
+from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import OPERATIONS, attention, in_host
+from comfyui_firstframe_pack.firstframe.motion import MotionConfig, MotionModule
+from comfyui_firstframe_pack.firstframe.sites import UNetConfig
+from torch import Tensor, nn
+
+SMALL = UNetConfig((32, 64), layers_per_block=1, attention=(True, True), num_heads=4, cross_attention_dim=32)
+SMALLEST = UNetConfig((32,), layers_per_block=1, attention=(True,), num_heads=4, cross_attention_dim=32)
+FRAMES = 3
+SIDE = 8
+MAX_FRAMES = 5
+
+
+def randomise(module: nn.Module, seed: int) -> nn.Module:
+    """Fill every parameter (the host's layers come uninitialised): norms as they are, the rest small."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    for parameter in module.parameters():
+        fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
+        values = torch.randn(parameter.shape, generator=generator) / fan_in**0.5
+        parameter.data.copy_(values if parameter.ndim > 1 else 1 + 0.1 * values)
+    return module
+
+
+def random_unet(config: UNetConfig = SMALL, seed: int = 0) -> dict[str, Tensor]:
+    """Weights of a UNet under diffusers' names."""
+    description = host_config(config)
+    description.set_inference_dtype(torch.float32, None)
+    unet = description.get_model({}, device=torch.device("cpu")).diffusion_model
+    weights = randomise(unet, seed).state_dict()
+    names = comfy.utils.unet_to_diffusers(description.unet_config)
+    return {theirs: weights[ours] for theirs, ours in names.items() if ours in weights}
+
+
+def small_model(config: UNetConfig = SMALL, seed: int = 0, strength: float = 1.0) -> ModelPatcher:
+    """A MODEL whose output is multiplied by ``strength``: near 0 it is smooth enough for adaptive samplers."""
+    weights = random_unet(config, seed)
+    return build_unet(config, {**weights, "conv_out.weight": strength * weights["conv_out.weight"]})
+
+
+def small_motion(config: UNetConfig = SMALL, **settings: Any) -> ModelPatcher:
+    """A MOTION_MODULE for it, with random weights."""
+    settings = {"mid": True, "max_frames": MAX_FRAMES, "num_heads": config.num_heads, **settings}
+    motion = MotionConfig(config.block_out_channels, config.layers_per_block, **settings)
+    return in_host(randomise(MotionModule(motion, OPERATIONS, attention), 1))
+
+
+def small_adapter(config: UNetConfig = SMALL, trained: bool = True) -> ModelPatcher:
+    """An I2V_ADAPTER for it, random where trained, else as training starts."""
+    adapter = randomise(I2VAdapter(config.attention_sites, config.num_heads, OPERATIONS, attention), 2)
+    if not trained:
+        adapter.copy_queries(lambda site: adapter[site].to_q.weight)
+    return in_host(adapter)
+
+
+def conditioning(seed: int) -> list[Any]:
+    """A CONDITIONING of random numbers."""
+    return [[torch.randn(1, 77, SMALL.cross_attention_dim, generator=torch.Generator().manual_seed(seed)), {}]]
+
+
+def reference_latent() -> Tensor:
+    """The latent of a picture, (1, 4, H, W), before the host scales it."""
+    return 5 * torch.randn(1, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(9))
+
+
+def start_latent(frames: int = FRAMES) -> Tensor:
+    """Some latents to start from, (F, 4, H, W)."""
+    return 5 * torch.randn(frames, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(8))
+
+
+def ksample(model: ModelPatcher, latent: Tensor | None = None, add_noise: bool = True, **settings: Any) -> Tensor:
+    """What the nodes KSampler and KSamplerAdvanced do."""
+    latent = start_latent() if latent is None else latent
+    settings = {"steps": 3, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "seed": 5, **settings}
+    noise = comfy.sample.prepare_noise(latent, settings["seed"]) if add_noise else torch.zeros_like(latent)
+    return comfy.sample.sample(
+        model,
+        noise,
+        positive=conditioning(1),
+        negative=conditioning(2),
+        latent_image=latent,
+        disable_pbar=True,
+        **settings,
+    )
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """In the norm over all elements."""
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+def evaluate(model: ModelPatcher, x: Tensor, sigma: Tensor, context: Tensor, chunks: int) -> Tensor:
+    """One evaluation of a MODEL as its sampler makes it: ``x`` (chunks*F, C, H, W) to what it takes for clean."""
+    comfy.model_management.load_models_gpu([model, *model.get_nested_additional_models()])
+    model.pre_run()
+    options = {"wrappers": model.wrappers, "cond_or_uncond": list(range(chunks))}
+    try:
+        return model.model.apply_model(x, sigma, c_crossattn=context, transformer_options=options)
+    finally:
+        model.cleanup()

@@ -1,0 +1,101 @@
+"""What does not fit is refused with a reason that says what to do."""
+
+from __future__ import annotations
+
+import comfy.supported_models
+import pytest
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfyui_firstframe_pack.firstframe.adapter import I2VAdapter
+from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
+from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
+from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
+from comfyui_firstframe_pack.firstframe.bindings.comfy.unet import build_unet
+from comfyui_firstframe_pack.firstframe.errors import FramesError, ModelMismatchError, WeightsError
+from comfyui_firstframe_pack.firstframe.motion import MotionConfig, MotionModule
+from comfyui_firstframe_pack.firstframe.sites import SD15
+from small import SMALL, ksample, random_unet, reference_latent, small_adapter, small_model, small_motion, start_latent
+from torch import nn
+
+SDXL_UNET = {
+    **comfy.supported_models.SDXL.unet_config,
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_classes": "sequential",
+    "channel_mult": [1, 2, 4],
+    "num_res_blocks": [2, 2, 2],
+    "transformer_depth_middle": 10,
+    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+    "use_spatial_transformer": True,
+    "legacy": False,
+    "dtype": torch.float32,
+}
+
+
+def patcher(module: nn.Module) -> ModelPatcher:
+    return ModelPatcher(module, torch.device("cpu"), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def sdxl() -> ModelPatcher:
+    """SDXL in full size, without its weights."""
+    description = comfy.supported_models.SDXL(SDXL_UNET)
+    return patcher(description.get_model({"conditioner": None}, device=torch.device("meta")))
+
+
+def test_sd15_parts_on_sdxl(sdxl: ModelPatcher) -> None:
+    with torch.device("meta"):
+        motion = MotionModule(MotionConfig(SD15.block_out_channels, 2, mid=False, max_frames=24))
+        adapter = I2VAdapter(SD15.attention_sites, SD15.num_heads)
+    with pytest.raises(ModelMismatchError, match=r"motion module .* down_3_0, .*\(SDXL\) has no such place"):
+        apply_motion(sdxl, patcher(motion), 1.0, "auto")
+    with pytest.raises(ModelMismatchError, match=r"I2V adapter .* down_0_0, .*\(SDXL\) has no such place"):
+        apply_adapter(sdxl, patcher(adapter), 1.0)
+
+
+def test_parts_of_another_width() -> None:
+    with torch.device("meta"):
+        motion = MotionModule(MotionConfig((64, 64), 1, mid=True, max_frames=16))
+    with pytest.raises(ModelMismatchError, match="needs 64 channels at down_0_0, .* has 32 channels"):
+        apply_motion(small_model(), patcher(motion), 1.0, "auto")
+
+
+def test_a_model_that_is_no_unet() -> None:
+    transformer = small_model()
+    transformer.add_object_patch("diffusion_model", nn.Identity())
+    with pytest.raises(ModelMismatchError, match="no Stable Diffusion UNet"):
+        apply_motion(transformer, small_motion(), 1.0, "auto")
+
+
+def test_a_noise_schedule_that_is_no_diffusion_schedule() -> None:
+    flow = small_model()
+    flow.add_object_patch("model_sampling", comfy.model_sampling.ModelSamplingDiscreteFlow())
+    with pytest.raises(ModelMismatchError, match='schedule "keep"'):
+        apply_motion(flow, small_motion(), 1.0, "auto")
+    apply_motion(flow, small_motion(), 1.0, "keep")
+
+
+def test_one_frame() -> None:
+    held = hold_first_frame(small_model(), reference_latent())
+    with pytest.raises(FramesError, match="batch_size"):
+        ksample(held, start_latent(1))
+    with pytest.raises(FramesError, match="batch_size"):
+        ksample(apply_adapter(small_model(), small_adapter(), 1.0), start_latent(1))
+
+
+def test_a_latent_of_another_size() -> None:
+    held = hold_first_frame(small_model(), reference_latent()[..., :4])
+    with pytest.raises(FramesError, match="reference is 32x64 pixels, the sampled latent is 64x64"):
+        ksample(held)
+
+
+def test_a_reference_of_another_autoencoder() -> None:
+    held = hold_first_frame(small_model(), torch.zeros(1, 16, 8, 8))
+    with pytest.raises(ModelMismatchError, match="16 latent channels, the sampled latent has 4"):
+        ksample(held)
+
+
+def test_weights_of_another_unet() -> None:
+    with pytest.raises(WeightsError, match="'up_blocks.9.stranger'"):
+        build_unet(SMALL, {**random_unet(), "up_blocks.9.stranger": torch.zeros(1)})
