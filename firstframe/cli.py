@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from . import __version__
 from .errors import FirstFrameError
+from .training.cli import app as train_app
 
 if TYPE_CHECKING:
     from .tiny.model import TinyModel
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 measure_app = typer.Typer(help="Measure the tiny model on rendered scenes.", no_args_is_help=True)
 app.add_typer(measure_app, name="measure")
+app.add_typer(train_app, name="train")
 
 Frames = Annotated[int, typer.Option(help="Number of frames, at most 16.")]
 Steps = Annotated[int, typer.Option(help="Sampling steps (DDIM).")]

@@ -7,6 +7,7 @@ from einops import repeat
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
+from .errors import PictureError
 from .shapes import fold_frames, unfold_frames
 
 _MASK_STREAM = 0x46495253545F4652
@@ -27,7 +28,14 @@ def low_pass(frames: Tensor, mask: Tensor, blur_kernel: int = 9, blur_sigma: flo
 
     ``D(x) = M_p * x + (1 - M_p) * GaussianBlur(x)`` on ``frames`` (B, C, F, H, W) with a boolean
     ``mask`` of the same shape. The first frame stays as it is. Kernel (odd) and sigma are in latent pixels.
+    A PictureError tells that the picture is too small for the kernel.
     """
+    if min(frames.shape[-2:]) <= blur_kernel // 2:
+        height, width = frames.shape[-2:]
+        raise PictureError(
+            f"a latent of {width} x {height} is too small to blur with a kernel of {blur_kernel}: use a larger "
+            "picture (8 pixels are one latent), or a smaller blur kernel"
+        )
     size, sigma = (blur_kernel, blur_kernel), (blur_sigma, blur_sigma)
     blurred = unfold_frames(gaussian_blur2d(fold_frames(frames), size, sigma), frames.shape[2])
     keep = mask.to(frames.device).clone()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from kornia.filters import gaussian_blur2d
 
+from firstframe.errors import PictureError
 from firstframe.prior import draw_mask, frame_similarity_prior, low_pass, mask_generator, similar_frames
 
 
@@ -73,3 +74,10 @@ def test_matches_the_official_degradation(expected: dict[str, torch.Tensor]) -> 
     frames = expected["B.first_frame_latent"].repeat(1, 1, 6, 1, 1)
     degraded = low_pass(frames, expected["B.mask_uniform"] >= 0.5)
     assert (degraded - expected["B.degraded"]).norm() / expected["B.degraded"].norm() < 1e-6
+
+
+def test_picture_too_small_for_the_blur(generator: torch.Generator) -> None:
+    small = torch.zeros(1, 4, 4, 8)
+    with pytest.raises(PictureError, match="8 x 4 is too small to blur with a kernel of 9"):
+        similar_frames(small, 3, 0.5, generator)
+    assert similar_frames(small, 3, 0.5, generator, blur_kernel=7).shape == (1, 4, 3, 4, 8)

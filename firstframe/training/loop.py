@@ -30,12 +30,14 @@ class LoopConfig:
         steps: optimiser steps in all; the learning rate falls along a cosine to zero at the last one.
         learning_rate: at its peak, after ``warmup`` steps.
         ema_decay: of the averaged weights that are saved; warmed up from 0, so that early weights fade.
+        batch_size: of the batches, for the record.
         precision: "bf16" or "no", of the forward pass; weights and averages stay fp32.
         save_every: steps between two checkpoints.
     """
 
     steps: int
     learning_rate: float
+    batch_size: int
     warmup: int = 100
     ema_decay: float = 0.998
     weight_decay: float = 1e-2

@@ -23,7 +23,7 @@ def loss(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def config(steps: int) -> LoopConfig:
-    return LoopConfig(steps, 0.05, warmup=5, ema_decay=0.9, precision="no", save_every=20, log_every=10)
+    return LoopConfig(steps, 0.05, 16, warmup=5, ema_decay=0.9, precision="no", save_every=20, log_every=10)
 
 
 def test_learns_and_logs(tmp_path: Path) -> None:
