@@ -11,13 +11,14 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Train the tiny model: scenes, autoencoder, latents, pictures, clips, adapter, export.", no_args_is_help=True
+    help="Train the tiny model: scenes, autoencoder, latents, pictures, clips, whole, adapter, export.", no_args_is_help=True
 )
 Folder = Annotated[Path, typer.Option("--folder", help="Where scenes, latents, checkpoints and logs go.")]
 Count = Annotated[int, typer.Option(help="How many scenes.")]
 Steps = Annotated[int, typer.Option(help="Optimiser steps in all.")]
 Rate = Annotated[float, typer.Option("--lr", help="Peak learning rate.")]
 Batch = Annotated[int, typer.Option(help="Crops, pictures or clips in a batch.")]
+Shown = Annotated[int, typer.Option(help="Frames of each clip that a batch shows, frame 0 among them.")]
 RUNS = Path("runs/tiny")
 
 
@@ -77,32 +78,50 @@ def pictures(folder: Folder = RUNS, steps: Steps = 450, lr: Rate = 1e-3, batch_s
 
 
 @app.command()
-def clips(folder: Folder = RUNS, steps: Steps = 900, lr: Rate = 1e-3, batch_size: Batch = 4) -> None:
-    """Train everything on clips, starting from the text-to-picture model: text to video, the base."""
-    from ..bindings.diffusers import inject
-    from .data import NUM_FRAMES, open_latents
-    from .diffusion import NoiseLoss, new_base, new_motion
-    from .loop import LoopConfig, train
-
-    model = new_base(folder / "pictures" / "final.safetensors", motion=new_motion())
-    batches = open_latents(folder / "latents.safetensors").batches(batch_size, NUM_FRAMES, seed=3)
-    with inject(model.unet, model.parts["motion"], num_frames=NUM_FRAMES):
-        train(model, batches, NoiseLoss(), LoopConfig(steps, lr, batch_size), folder / "clips")
-    model.save(folder / "clips" / "final.safetensors")
+def clips(
+    folder: Folder = RUNS, steps: Steps = 900, lr: Rate = 1e-3, batch_size: Batch = 16, shown: Shown = 4
+) -> None:
+    """Train everything on a few frames of many clips, starting from the text-to-picture model: text to video."""
+    _train_base(folder, "pictures", "clips", steps, lr, batch_size, shown, seed=3)
 
 
 @app.command()
-def adapter(folder: Folder = RUNS, steps: Steps = 400, lr: Rate = 2e-3, batch_size: Batch = 4) -> None:
+def whole(
+    folder: Folder = RUNS, steps: Steps = 100, lr: Rate = 3e-4, batch_size: Batch = 4, shown: Shown = 16
+) -> None:
+    """Train the text-to-video model on whole clips for a while: the base."""
+    _train_base(folder, "clips", "whole", steps, lr, batch_size, shown, seed=5)
+
+
+def _train_base(
+    folder: Path, before: str, stage: str, steps: int, lr: float, batch_size: int, shown: int, seed: int
+) -> None:
+    from ..bindings.diffusers import inject
+    from .data import open_latents
+    from .diffusion import NoiseLoss, new_base, new_motion
+    from .loop import LoopConfig, train
+
+    model = new_base(folder / before / "final.safetensors", motion=new_motion())
+    batches = open_latents(folder / "latents.safetensors").batches(batch_size, shown, seed)
+    with inject(model.unet, model.parts["motion"], num_frames=shown):
+        train(model, batches, NoiseLoss(), LoopConfig(steps, lr, batch_size), folder / stage)
+    model.save(folder / stage / "final.safetensors")
+
+
+@app.command()
+def adapter(
+    folder: Folder = RUNS, steps: Steps = 400, lr: Rate = 2e-3, batch_size: Batch = 16, shown: Shown = 4
+) -> None:
     """Train the I2V adapter on the frozen base, with a clean first frame."""
     from ..bindings.diffusers import inject
-    from .data import NUM_FRAMES, open_latents
+    from .data import open_latents
     from .diffusion import NoiseLoss, new_adapter, new_base, new_motion
     from .loop import LoopConfig, train
 
-    model = new_base(folder / "clips" / "final.safetensors", motion=new_motion()).requires_grad_(False)
+    model = new_base(folder / "whole" / "final.safetensors", motion=new_motion()).requires_grad_(False)
     model.parts["adapter"] = new_adapter(model.unet)
-    batches = open_latents(folder / "latents.safetensors").batches(batch_size, NUM_FRAMES, seed=4)
-    with inject(model.unet, model.parts["motion"], model.parts["adapter"], num_frames=NUM_FRAMES):
+    batches = open_latents(folder / "latents.safetensors").batches(batch_size, shown, seed=4)
+    with inject(model.unet, model.parts["motion"], model.parts["adapter"], num_frames=shown):
         loss = NoiseLoss(clean_first_frame=True)
         train(model, batches, loss, LoopConfig(steps, lr, batch_size), folder / "adapter")
     model.save(folder / "adapter" / "final.safetensors")

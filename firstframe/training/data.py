@@ -85,22 +85,27 @@ class LatentClips:
     latents: Tensor
     captions: list[str]
 
-    def batches(self, batch_size: int, num_frames: int, seed: int) -> Iterator[tuple[Tensor, list[str]]]:
-        """Endless random batches of ``num_frames`` consecutive frames from frame 0 on, or of single random frames.
+    def batches(self, batch_size: int, shown: int, seed: int) -> Iterator[tuple[Tensor, list[str], Tensor]]:
+        """Endless random batches of ``shown`` frames of a clip, in order.
+
+        One frame is any frame. More are frame 0 and others drawn anew for each batch: few frames of many clips
+        teach a motion module what the words mean in less time than all frames of few clips.
 
         Yields:
-            latents (batch_size, num_frames, C, H, W) fp32 and their captions.
+            latents (batch_size, shown, C, H, W) fp32, their captions, and which frames they are (shown,).
         """
         generator = torch.Generator().manual_seed(seed)
         clips, length = self.latents.shape[:2]
         while True:
             chosen = torch.randint(clips, (batch_size,), generator=generator)
-            if num_frames == 1:
-                frame = torch.randint(length, (batch_size,), generator=generator)
-                latents = self.latents[chosen, frame].unsqueeze(1)
+            captions = [self.captions[i] for i in chosen.tolist()]
+            if shown == 1:
+                frames = torch.randint(length, (batch_size,), generator=generator)
+                yield self.latents[chosen, frames].unsqueeze(1).float(), captions, torch.zeros(1, dtype=torch.long)
             else:
-                latents = self.latents[chosen, :num_frames]
-            yield latents.float(), [self.captions[i] for i in chosen.tolist()]
+                later = torch.randperm(length - 1, generator=generator)[: shown - 1].sort().values + 1
+                frames = torch.cat([torch.zeros(1, dtype=torch.long), later])
+                yield self.latents[chosen][:, frames].float(), captions, frames
 
 
 @torch.inference_mode()

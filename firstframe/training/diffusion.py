@@ -13,12 +13,12 @@ from transformers import CLIPTextModel
 
 from ..adapter import I2VAdapter
 from ..bindings.diffusers import transformer_block, unet_config
-from ..motion import MotionConfig, MotionModule
-from ..tiny.config import BETAS, MOTION, UNET
+from ..motion import MotionConfig, MotionModule, TemporalAttention, sinusoidal_positions
+from ..tiny.config import BETAS, MOTION, NUM_FRAMES, UNET
 from ..tiny.model import new_text_encoder
 from ..tiny.text import known_tokens, tokenize
 
-Batch = tuple[Tensor, list[str]]
+Batch = tuple[Tensor, list[str], Tensor]
 SNR_CAP = 5.0
 DROP_TEXT = 0.1
 DROP_WORD = 0.03
@@ -46,6 +46,7 @@ class Denoiser(nn.Module):
 
     def save(self, file: Path) -> None:
         """All weights into one safetensors file, for the next stage and for :mod:`.export`."""
+        place_frames(self, torch.arange(NUM_FRAMES))
         save_file({key: value.contiguous() for key, value in self.state_dict().items()}, file)
 
 
@@ -83,8 +84,9 @@ class NoiseLoss:
         self.clean_first_frame = clean_first_frame
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Batch of latents (B, F, C, H, W) and captions to the loss."""
-        latents, captions = batch
+        """Batch of latents (B, F, C, H, W), captions, and which frames of the clip they are (F,), to the loss."""
+        latents, captions, frames = batch
+        place_frames(model, frames)
         first = int(self.clean_first_frame)
         timestep = torch.randint(len(self.schedule.betas), (len(latents),))
         noise = torch.randn_like(latents)
@@ -99,6 +101,15 @@ class NoiseLoss:
         alpha = self.schedule.alphas_cumprod[timestep]
         snr = alpha / (1 - alpha)
         return snr.clamp(max=SNR_CAP) / snr
+
+
+def place_frames(model: nn.Module, frames: Tensor) -> None:
+    """Let every temporal attention in ``model`` see its frames at the positions ``frames`` (F,) of a whole clip."""
+    for attention in model.modules():
+        if isinstance(attention, TemporalAttention):
+            _, length, channels = attention.pe.shape
+            unseen = [i for i in range(length) if i not in frames.tolist()]
+            attention.pe = sinusoidal_positions(length, channels)[:, [*frames.tolist(), *unseen]]
 
 
 def drop_words(tokens: Tensor) -> Tensor:

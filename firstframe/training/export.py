@@ -24,8 +24,8 @@ def export_autoencoder(runs: Path) -> None:
 
 def export_base(runs: Path) -> None:
     """Write the files of text encoder, UNet and motion module."""
-    model = new_base(runs / "clips" / "final.safetensors", motion=new_motion())
-    story = _story(runs, "pictures", "clips")
+    model = new_base(runs / "whole" / "final.safetensors", motion=new_motion())
+    story = _story(runs, "pictures", "clips", "whole")
     text = {f"text_model.{key.removeprefix('text_model.')}": w for key, w in _half(model.text_encoder).items()}
     save_state_dict(weights_file("text_encoder"), text, story)
     save_state_dict(weights_file("unet"), _half(model.unet), story)

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from firstframe.bindings.diffusers import inject, transformer_block
+from firstframe.motion import TemporalAttention
 from firstframe.tiny.text import known_tokens, tokenize
 from firstframe.training import diffusion
+from firstframe.training.data import LatentClips
 from firstframe.training.diffusion import NoiseLoss, drop_words, new_adapter, new_base, new_motion
 
 CAPTION = "a red star moves left quickly, still camera"
@@ -25,7 +27,7 @@ class Spy(nn.Module):
 def test_clean_first_frame_is_shown_and_left_out_of_the_loss() -> None:
     torch.manual_seed(0)
     spy, latents = Spy(), torch.randn(2, 4, 4, 8, 8)
-    NoiseLoss(clean_first_frame=True)(spy, (latents, [CAPTION] * 2))
+    NoiseLoss(clean_first_frame=True)(spy, (latents, [CAPTION] * 2, torch.arange(4)))
     assert torch.equal(spy.noisy[:, 0], latents[:, 0])
     assert not torch.isclose(spy.noisy[:, 1:], latents[:, 1:]).any(dim=(2, 3, 4)).all()
 
@@ -34,7 +36,7 @@ def test_loss_of_silence_is_the_weighted_power_of_the_noise(monkeypatch: pytest.
     """For eps = 0 the error is the noise's power, 1, times min(snr, 5) / snr."""
     torch.manual_seed(0)
     loss, spy = NoiseLoss(), Spy()
-    value = loss(spy, (torch.randn(8, 2, 4, 32, 32), [CAPTION] * 8))
+    value = loss(spy, (torch.randn(8, 2, 4, 32, 32), [CAPTION] * 8, torch.arange(2)))
     alpha = loss.schedule.alphas_cumprod[spy.timestep]
     snr = alpha / (1 - alpha)
     assert value.item() == pytest.approx((snr.clamp(max=5) / snr).mean().item(), rel=0.02)
@@ -58,8 +60,34 @@ def test_new_adapter_starts_as_a_copy_that_adds_nothing_and_alone_gets_gradients
     for site in adapter:
         query = transformer_block(model.unet, site).attn1.to_q.weight
         assert torch.equal(adapter[site].to_q.weight, query)
-    batch = (torch.randn(1, 3, 4, 16, 16), [CAPTION])
+    batch = (torch.randn(1, 3, 4, 16, 16), [CAPTION], torch.arange(3))
     with inject(model.unet, model.parts["motion"], adapter, num_frames=3):
         NoiseLoss(clean_first_frame=True)(model, batch).backward()
     trained = {name for name, weight in model.named_parameters() if weight.grad is not None}
     assert trained and all(name.startswith("parts.adapter.") for name in trained)
+
+
+def test_frames_keep_their_place_in_the_clip() -> None:
+    model = new_base(motion=new_motion())
+    pe = [attention.pe for attention in model.modules() if isinstance(attention, TemporalAttention)]
+    diffusion.place_frames(model, torch.tensor([0, 5, 11]))
+    moved = [attention.pe for attention in model.modules() if isinstance(attention, TemporalAttention)]
+    assert all(torch.equal(new[:, :3], old[:, [0, 5, 11]]) and new.shape == old.shape for new, old in zip(moved, pe))
+    diffusion.place_frames(model, torch.arange(16))
+    assert all(torch.equal(a.pe, old) for a, old in zip(filter(is_temporal, model.modules()), pe))
+
+
+def is_temporal(module: nn.Module) -> bool:
+    return isinstance(module, TemporalAttention)
+
+
+@pytest.mark.parametrize("shown", [1, 4, 16])
+def test_batches_show_the_frames_they_name(shown: int) -> None:
+    latents = torch.arange(16.0).expand(3, 16).reshape(3, 16, 1, 1, 1).repeat(1, 1, 4, 2, 2)
+    batches = LatentClips(latents, ["one", "two", "three"]).batches(5, shown, seed=0)
+    for _ in range(4):
+        shown_latents, captions, frames = next(batches)
+        assert shown_latents.shape == (5, shown, 4, 2, 2) and len(captions) == 5
+        if shown > 1:
+            assert frames[0] == 0 and (frames.diff() > 0).all()
+            assert torch.equal(shown_latents[0, :, 0, 0, 0], frames.float())
