@@ -70,5 +70,6 @@ def load_tiny(device: str | torch.device = "cpu") -> TinyModel:
     unet.load_state_dict(load_file(weights_file("unet")))
     text_encoder = load_text_encoder(load_file(weights_file("text_encoder")))
     motion, adapter = load_motion(weights_file("motion_module")), load_adapter(weights_file("i2v_adapter"))
-    parts = (autoencoder, text_encoder, unet, motion, adapter)
-    return TinyModel(*(part.float().to(device).eval().requires_grad_(False) for part in parts))
+    for part in (autoencoder, text_encoder, unet, motion, adapter):
+        part.float().to(device).eval().requires_grad_(False)
+    return TinyModel(autoencoder, text_encoder, unet, motion, adapter)

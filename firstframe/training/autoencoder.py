@@ -8,6 +8,7 @@ each, which takes the colour out of the picture, and after 2,500 steps it still 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny
@@ -26,7 +27,7 @@ LATENT_NOISE = 0.05
 SCALES = (1, 4, 8)
 
 
-def autoencoder_loss(model: nn.Module, pixels: Tensor) -> Tensor:
+def autoencoder_loss(model: Any, pixels: Tensor) -> Tensor:
     """Absolute error at three scales and of edges, structural dissimilarity, and latents kept at unit variance.
 
     The latents get a little noise before they are decoded, so that near latents mean near pictures.
@@ -38,9 +39,9 @@ def autoencoder_loss(model: nn.Module, pixels: Tensor) -> Tensor:
     latents = model.encoder(pixels)
     decoded = model.decoder(latents + LATENT_NOISE * torch.randn_like(latents)).float()
     difference = decoded - pixels
-    error = sum(functional.avg_pool2d(difference, scale).abs().mean() for scale in SCALES)
+    error = torch.stack([functional.avg_pool2d(difference, scale).abs().mean() for scale in SCALES]).sum()
     edges = spatial_gradient(difference).abs().mean()
-    similarity = ssim_loss(decoded / 2 + 0.5, pixels / 2 + 0.5, window_size=7)
+    similarity: Tensor = ssim_loss(decoded / 2 + 0.5, pixels / 2 + 0.5, window_size=7)
     return error + EDGE_WEIGHT * edges + SSIM_WEIGHT * similarity + MOMENT_WEIGHT * _moments(latents.float())
 
 

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Train the tiny model: scenes, autoencoder, latents, pictures, clips, whole, adapter, export.", no_args_is_help=True
+    help="Train the tiny model: scenes, autoencoder, latents, pictures, clips, whole, adapter, export.",
+    no_args_is_help=True,
 )
 Folder = Annotated[Path, typer.Option("--folder", help="Where scenes, latents, checkpoints and logs go.")]
 Count = Annotated[int, typer.Option(help="How many scenes.")]
@@ -78,17 +79,13 @@ def pictures(folder: Folder = RUNS, steps: Steps = 450, lr: Rate = 1e-3, batch_s
 
 
 @app.command()
-def clips(
-    folder: Folder = RUNS, steps: Steps = 900, lr: Rate = 1e-3, batch_size: Batch = 16, shown: Shown = 4
-) -> None:
+def clips(folder: Folder = RUNS, steps: Steps = 900, lr: Rate = 1e-3, batch_size: Batch = 16, shown: Shown = 4) -> None:
     """Train everything on a few frames of many clips, starting from the text-to-picture model: text to video."""
     _train_base(folder, "pictures", "clips", steps, lr, batch_size, shown, seed=3)
 
 
 @app.command()
-def whole(
-    folder: Folder = RUNS, steps: Steps = 100, lr: Rate = 3e-4, batch_size: Batch = 4, shown: Shown = 16
-) -> None:
+def whole(folder: Folder = RUNS, steps: Steps = 100, lr: Rate = 3e-4, batch_size: Batch = 4, shown: Shown = 16) -> None:
     """Train the text-to-video model on whole clips for a while: the base."""
     _train_base(folder, "clips", "whole", steps, lr, batch_size, shown, seed=5)
 
@@ -103,7 +100,7 @@ def _train_base(
 
     model = new_base(folder / before / "final.safetensors", motion=new_motion())
     batches = open_latents(folder / "latents.safetensors").batches(batch_size, shown, seed)
-    with inject(model.unet, model.parts["motion"], num_frames=shown):
+    with inject(model.unet, model.motion, num_frames=shown):
         train(model, batches, NoiseLoss(), LoopConfig(steps, lr, batch_size), folder / stage)
     model.save(folder / stage / "final.safetensors")
 
@@ -121,7 +118,7 @@ def adapter(
     model = new_base(folder / "whole" / "final.safetensors", motion=new_motion()).requires_grad_(False)
     model.parts["adapter"] = new_adapter(model.unet)
     batches = open_latents(folder / "latents.safetensors").batches(batch_size, shown, seed=4)
-    with inject(model.unet, model.parts["motion"], model.parts["adapter"], num_frames=shown):
+    with inject(model.unet, model.motion, model.adapter, num_frames=shown):
         loss = NoiseLoss(clean_first_frame=True)
         train(model, batches, loss, LoopConfig(steps, lr, batch_size), folder / "adapter")
     model.save(folder / "adapter" / "final.safetensors")

@@ -61,8 +61,7 @@ def frame_crops(frames: NDArray[np.uint8], batch_size: int, crop: int, seed: int
     rng = np.random.default_rng(seed)
     while True:
         batch = [
-            real_crop(rng, crop) if rng.random() < 1 / 8 else _random_crop(rng, frames, crop)
-            for _ in range(batch_size)
+            real_crop(rng, crop) if rng.random() < 1 / 8 else _random_crop(rng, frames, crop) for _ in range(batch_size)
         ]
         yield torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).float() / 127.5 - 1
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from einops import rearrange
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -37,12 +39,22 @@ class Denoiser(nn.Module):
         self.unet = unet
         self.parts = nn.ModuleDict(parts)
 
+    @property
+    def motion(self) -> MotionModule:
+        """The part of that name."""
+        return cast(MotionModule, self.parts["motion"])
+
+    @property
+    def adapter(self) -> I2VAdapter:
+        """The part of that name."""
+        return cast(I2VAdapter, self.parts["adapter"])
+
     def forward(self, noisy: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
         """Noisy latents (B, F, C, H, W), timesteps (B,), token ids (B, 77) to eps (B, F, C, H, W)."""
         frames = noisy.shape[1]
         text = self.text_encoder(tokens).last_hidden_state
         eps: Tensor = self.unet(noisy.flatten(0, 1), timestep.repeat_interleave(frames), text).sample
-        return eps.unflatten(0, (-1, frames))
+        return rearrange(eps, "(b f) c h w -> b f c h w", f=frames)
 
     def save(self, file: Path) -> None:
         """All weights into one safetensors file, for the next stage and for :mod:`.export`."""
@@ -51,7 +63,10 @@ class Denoiser(nn.Module):
 
 
 def new_base(file: Path | None = None, **parts: nn.Module) -> Denoiser:
-    """A base with random weights, or with those that an earlier stage saved (parts it had no weights for keep theirs)."""
+    """A base with random weights, or with those that an earlier stage saved.
+
+    Parts that the earlier stage did not have keep their own weights.
+    """
     model = Denoiser(new_text_encoder(), UNet2DConditionModel(**UNET), **parts)
     if file is not None:
         model.load_state_dict(model.state_dict() | load_file(file))
@@ -67,7 +82,7 @@ def new_adapter(unet: UNet2DConditionModel) -> I2VAdapter:
     """An untrained adapter: queries copied from ``unet``, output projections zero."""
     config = unet_config(unet)
     adapter = I2VAdapter(config.attention_sites, config.num_heads)
-    adapter.copy_queries(lambda site: transformer_block(unet, site).get_submodule("attn1.to_q").weight)
+    adapter.copy_queries(lambda site: transformer_block(unet, site).get_parameter("attn1.to_q.weight"))
     return adapter
 
 
@@ -95,12 +110,9 @@ class NoiseLoss:
         noisy[:, :first] = latents[:, :first]
         eps = model(noisy, timestep, drop_words(tokenize(captions)))
         error = functional.mse_loss(eps[:, first:].float(), noise[:, first:], reduction="none").mean((1, 2, 3, 4))
-        return (error * self._weight(timestep)).mean()
-
-    def _weight(self, timestep: Tensor) -> Tensor:
         alpha = self.schedule.alphas_cumprod[timestep]
         snr = alpha / (1 - alpha)
-        return snr.clamp(max=SNR_CAP) / snr
+        return (error * snr.clamp(max=SNR_CAP) / snr).mean()
 
 
 def place_frames(model: nn.Module, frames: Tensor) -> None:

@@ -29,14 +29,14 @@ def export_base(runs: Path) -> None:
     text = {f"text_model.{key.removeprefix('text_model.')}": w for key, w in _half(model.text_encoder).items()}
     save_state_dict(weights_file("text_encoder"), text, story)
     save_state_dict(weights_file("unet"), _half(model.unet), story)
-    save_motion(weights_file("motion_module"), model.parts["motion"], story, torch.float16)
+    save_motion(weights_file("motion_module"), model.motion, story, torch.float16)
 
 
 def export_adapter(runs: Path) -> None:
     """Write the adapter's file."""
     model = _with_adapter(runs)
     story = _story(runs, "adapter")
-    save_adapter(weights_file("i2v_adapter"), model.parts["adapter"], story, torch.float16)
+    save_adapter(weights_file("i2v_adapter"), model.adapter, story, torch.float16)
 
 
 def _with_adapter(runs: Path) -> Denoiser:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -19,7 +19,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from tqdm.auto import tqdm
 
-Loss = Callable[[nn.Module, Any], Tensor]
+Loss = Callable[[Any, Any], Tensor]
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class LoopConfig:
     seed: int = 0
 
 
-def train(model: nn.Module, batches: Iterator[Any], loss: Loss, config: LoopConfig, folder: Path) -> nn.Module:
+def train(model: M, batches: Iterator[Any], loss: Loss, config: LoopConfig, folder: Path) -> M:
     """Train the parameters of ``model`` that require gradients; returns it with the averaged weights in place.
 
     A run that was cut off goes on from its last checkpoint in ``folder`` when called again.
@@ -66,7 +67,7 @@ def train(model: nn.Module, batches: Iterator[Any], loss: Loss, config: LoopConf
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup, config.steps)
     ema = EMAModel(weights, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     ema.to(accelerator.device)
-    model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+    prepared, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
     progress = _Progress()
     accelerator.register_for_checkpointing(ema, progress)
     checkpoint = folder / "checkpoint"
@@ -74,7 +75,7 @@ def train(model: nn.Module, batches: Iterator[Any], loss: Loss, config: LoopConf
         accelerator.load_state(str(checkpoint))
     with FullPrecisionAttention(), _Log(folder, config, progress) as log:
         while progress.step < config.steps:
-            value = loss(model, next(batches))
+            value = loss(prepared, next(batches))
             accelerator.backward(value)
             accelerator.clip_grad_norm_(weights, 1.0)
             optimizer.step()
@@ -86,7 +87,7 @@ def train(model: nn.Module, batches: Iterator[Any], loss: Loss, config: LoopConf
             if progress.step % config.save_every == 0 or progress.step == config.steps:
                 accelerator.save_state(str(checkpoint))
     ema.copy_to(weights)
-    return accelerator.unwrap_model(model)
+    return model
 
 
 def history(folder: Path) -> dict[str, Any]:

@@ -72,9 +72,12 @@ def test_frames_keep_their_place_in_the_clip() -> None:
     pe = [attention.pe for attention in model.modules() if isinstance(attention, TemporalAttention)]
     diffusion.place_frames(model, torch.tensor([0, 5, 11]))
     moved = [attention.pe for attention in model.modules() if isinstance(attention, TemporalAttention)]
-    assert all(torch.equal(new[:, :3], old[:, [0, 5, 11]]) and new.shape == old.shape for new, old in zip(moved, pe))
+    assert all(
+        torch.equal(new[:, :3], old[:, [0, 5, 11]]) and new.shape == old.shape
+        for new, old in zip(moved, pe, strict=True)
+    )
     diffusion.place_frames(model, torch.arange(16))
-    assert all(torch.equal(a.pe, old) for a, old in zip(filter(is_temporal, model.modules()), pe))
+    assert all(torch.equal(a.pe, old) for a, old in zip(filter(is_temporal, model.modules()), pe, strict=True))
 
 
 def is_temporal(module: nn.Module) -> bool:
