@@ -25,7 +25,7 @@ def import_host() -> None:
         import comfy.options
 
         comfy.options.enable_args_parsing()
-        import comfy.cli_args  # noqa: F401
+        import comfy.cli_args
     finally:
         sys.argv = command
 
@@ -44,6 +44,11 @@ import_pack()
 import torch  # noqa: E402
 from comfyui_firstframe_pack.firstframe.weights import load_state_dict  # noqa: E402
 from harness import Server, running_server  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The host's own warnings are not about the pack."""
+    config.addinivalue_line("filterwarnings", "ignore::UserWarning")
 
 
 @pytest.fixture(autouse=True)

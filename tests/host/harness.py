@@ -22,6 +22,23 @@ import websocket
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180
 RUN_SECONDS = 600
+STEPS = 4
+
+Graph = dict[str, Any]
+"""A workflow in API format: nodes by id."""
+
+
+def quickstart(**inputs: Any) -> Graph:
+    """The quickstart graph (API format) with a few steps and other inputs of its sampler."""
+    graph: Graph = json.loads((ROOT / "workflows" / "api" / "quickstart.json").read_text("utf-8"))
+    find_node(graph, "KSampler")["inputs"].update({"steps": STEPS, **inputs})
+    return graph
+
+
+def find_node(graph: Graph, kind: str) -> dict[str, Any]:
+    """The one node of a kind."""
+    (found,) = [node for node in graph.values() if node["class_type"] == kind]
+    return found
 
 
 @dataclass
@@ -56,7 +73,7 @@ class Server:
         except urllib.error.HTTPError as refused:
             return json.loads(refused.read())
 
-    def run(self, graph: dict[str, Any], watch: Callable[[str, dict[str, Any]], None] = lambda *_: None) -> Outcome:
+    def run(self, graph: Graph, watch: Callable[[str, dict[str, Any]], None] = lambda *_: None) -> Outcome:
         """Queue a graph (API format) and wait for its end. ``watch`` sees every message on the way."""
         address = f"ws://{self.address}/ws?clientId={self.client}"
         events = websocket.create_connection(address, timeout=RUN_SECONDS)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = "Scripts" if os.name == "nt" else "bin"
-REQUIREMENTS = ["pytest>=8", "websocket-client>=1.7", "-r", str(ROOT / "requirements.txt")]
-SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
+REQUIREMENTS = ["pytest>=8", "websocket-client>=1.7", "diffusers>=0.35,<1", "-r", str(ROOT / "requirements.txt")]
+SITE_PACKAGES = "import os, sysconfig; print(os.path.realpath(sysconfig.get_path('purelib')))"
 HOST_PACKAGES = "import aiohttp, av, comfyui_frontend_package, torch, torchsde"
 
 

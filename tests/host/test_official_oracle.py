@@ -110,7 +110,7 @@ def test_sampling(model: ModelPatcher, image_scale: float, expected: dict[str, T
     assert relative_error(latents, entry(expected, "B.final_latents", image_scale)) < 1e-2
     if image_scale:
         sampling = model.get_model_object("model_sampling")
-        for step, (x, timestep) in enumerate(zip(states[1:], expected["B.timesteps"][1:])):
+        for step, (x, timestep) in enumerate(zip(states[1:], expected["B.timesteps"][1:], strict=True)):
             stepped = unfold_frames(x, FRAMES) / (1 + sampling.sigma(timestep) ** 2) ** 0.5
             others = expected[f"B.latents_after_step_{step}"][:, :, 1:]
             assert relative_error(stepped[:, :, 1:], others) < 1e-2

@@ -57,7 +57,7 @@ def test_sd15_parts_on_sdxl(sdxl: ModelPatcher) -> None:
 def test_parts_of_another_width() -> None:
     with torch.device("meta"):
         motion = MotionModule(MotionConfig((64, 64), 1, mid=True, max_frames=16))
-    with pytest.raises(ModelMismatchError, match="needs 64 channels at down_0_0, .* has 32 channels"):
+    with pytest.raises(ModelMismatchError, match=r"needs 64 channels at down_0_0, .* has 32 channels"):
         apply_motion(small_model(), patcher(motion), 1.0, "auto")
 
 
@@ -97,5 +97,5 @@ def test_a_reference_of_another_autoencoder() -> None:
 
 
 def test_weights_of_another_unet() -> None:
-    with pytest.raises(WeightsError, match="'up_blocks.9.stranger'"):
+    with pytest.raises(WeightsError, match=r"'up_blocks\.9\.stranger'"):
         build_unet(SMALL, {**random_unet(), "up_blocks.9.stranger": torch.zeros(1)})

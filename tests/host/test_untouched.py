@@ -60,9 +60,9 @@ def test_after_a_cancelled_run(base: ModelPatcher) -> None:
 
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         ksample(model, callback=cancel)
-    with base.model.diffusion_model.middle_block[0].register_forward_hook(cancel_inside):
-        with pytest.raises(comfy.model_management.InterruptProcessingException):
-            ksample(model)
+    cancelling = base.model.diffusion_model.middle_block[0].register_forward_hook(cancel_inside)
+    with cancelling, pytest.raises(comfy.model_management.InterruptProcessingException):
+        ksample(model)
     assert torch.equal(ksample(model), clip)
 
 

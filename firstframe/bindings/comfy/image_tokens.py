@@ -41,9 +41,7 @@ def with_image_tokens(
 ) -> dict[str, Any]:
     """A copy of the transformer options in which every cross-attention sees the text, then the image tokens."""
 
-    def split(
-        states: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def split(states: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         text = context.shape[1] - image_tokens.num_tokens
         extra[TOKENS] = context[:, text:]
         return states, context[:, :text], value[:, :text]

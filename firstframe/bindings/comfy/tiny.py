@@ -39,9 +39,7 @@ def load_tiny_adapter() -> ModelPatcher:
 
 def load_tiny_clip() -> comfy.sd.CLIP:
     """The text encoder, with the host's CLIP tokenizer."""
-    clip = comfy.sd.CLIP(
-        ClipTarget(SD1Tokenizer, SD1ClipModel), model_options={"clip_l_model_config": TEXT_ENCODER}
-    )
+    clip = comfy.sd.CLIP(ClipTarget(SD1Tokenizer, SD1ClipModel), model_options={"clip_l_model_config": TEXT_ENCODER})
     clip.load_sd(expand(load_file(weights_file("text_encoder"))))
     return clip
 

@@ -25,21 +25,23 @@ def host_config(config: UNetConfig) -> SD15:
         unet_extra_config = {"num_heads": config.num_heads, "num_head_channels": -1}  # noqa: RUF012
         sampling_settings = ANIMATEDIFF
 
-    return SmallSD15({
-        **SD15.unet_config,
-        "image_size": 32,
-        "in_channels": config.in_channels,
-        "out_channels": 4,
-        "model_channels": base,
-        "channel_mult": [width // base for width in config.block_out_channels],
-        "num_res_blocks": [layers] * len(depths),
-        "transformer_depth": [depth for depth in depths for _ in range(layers)],
-        "transformer_depth_middle": 1,
-        "transformer_depth_output": [depth for depth in depths for _ in range(layers + 1)],
-        "context_dim": config.cross_attention_dim,
-        "use_spatial_transformer": True,
-        "legacy": False,
-    })
+    return SmallSD15(
+        {
+            **SD15.unet_config,
+            "image_size": 32,
+            "in_channels": config.in_channels,
+            "out_channels": 4,
+            "model_channels": base,
+            "channel_mult": [width // base for width in config.block_out_channels],
+            "num_res_blocks": [layers] * len(depths),
+            "transformer_depth": [depth for depth in depths for _ in range(layers)],
+            "transformer_depth_middle": 1,
+            "transformer_depth_output": [depth for depth in depths for _ in range(layers + 1)],
+            "context_dim": config.cross_attention_dim,
+            "use_spatial_transformer": True,
+            "legacy": False,
+        }
+    )
 
 
 def build_unet(config: UNetConfig, weights: Mapping[str, Tensor]) -> ModelPatcher:
