@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import socket
@@ -33,6 +34,15 @@ def quickstart(**inputs: Any) -> Graph:
     graph: Graph = json.loads((ROOT / "workflows" / "api" / "quickstart.json").read_text("utf-8"))
     find_node(graph, "KSampler")["inputs"].update({"steps": STEPS, **inputs})
     return graph
+
+
+def rerun(graph: Graph) -> Graph:
+    """The same graph, written so that the host samples again with the model that it has, instead of remembering."""
+    again = copy.deepcopy(graph)
+    for node in again.values():
+        if node["class_type"] == "CLIPTextEncode":
+            node["inputs"]["text"] += " "
+    return again
 
 
 def find_node(graph: Graph, kind: str) -> dict[str, Any]:

@@ -60,8 +60,8 @@ def _check_clip(latent: Tensor, noise: Tensor) -> None:
             "encode the reference with the VAE of this model"
         )
     if noise.shape[2:] != latent.shape[2:]:
-        width, height = (8 * side for side in reversed(latent.shape[2:]))
+        reference, sampled = (f"{8 * frames.shape[3]}x{8 * frames.shape[2]}" for frames in (latent, noise))
         raise FramesError(
-            f"the reference is {width}x{height} pixels, the sampled latent is {8 * noise.shape[3]}x{8 * noise.shape[2]}: "
+            f"the reference is {reference} pixels, the sampled latent is {sampled}: "
             "give both nodes the same width and height"
         )
