@@ -28,6 +28,12 @@ def draw_report(scenes: list[tuple[str, dict[str, Tensor]]]) -> Image.Image:
     return report
 
 
+def animate_report(scenes: list[tuple[str, dict[str, Tensor]]]) -> Tensor:
+    """The same clips moving: frames (F, H, W, 3) with a column for each scene and a row for each of its clips."""
+    columns = [torch.cat(list(clips.values()), dim=1) for _, clips in scenes]
+    return torch.cat(columns, dim=2)
+
+
 def _draw_scene(caption: str, clips: dict[str, Tensor]) -> Image.Image:
     rows = {name: contact_sheet(_evenly(frames), _COLUMNS) for name, frames in clips.items()}
     row_width, row_height = next(iter(rows.values())).size

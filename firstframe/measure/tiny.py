@@ -1,4 +1,4 @@
-"""`firstframe measure tiny`: report.json and report.png."""
+"""`firstframe measure tiny`: report.json, report.png and report.gif."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from tqdm.auto import tqdm
 from .. import __version__
 from ..bindings.diffusers import SamplingSettings
 from ..tiny.model import TinyModel
-from .picture import draw_report
+from ..video import write_clip
+from .picture import animate_report, draw_report
 from .scenes import held_out_clips
 from .variants import VARIANTS, all_numbers, likeness, make_clip, mean_of, movement, round_trip
 
-SHOWN = 4  # scenes in report.png
+SHOWN = 4  # scenes in report.png and report.gif
 
 
 def measure_tiny(
     model: TinyModel, count: int, seed: int, settings: SamplingSettings, folder: Path
 ) -> dict[str, Any]:
-    """Measure every variant on `count` scenes, write report.json and report.png into a folder.
+    """Measure every variant on `count` scenes, write report.json, report.png and report.gif into a folder.
 
     Every number is a mean over scenes. `autoencoder` is the round trip of the true frames, the ceiling for
     `ssim` and `psnr`; `truth` has the movement of the true frames, where direction_accuracy tells how far the
@@ -55,4 +56,5 @@ def measure_tiny(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     draw_report(shown).save(folder / "report.png")
+    write_clip(folder / "report.gif", animate_report(shown))
     return report

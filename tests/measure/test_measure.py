@@ -14,6 +14,7 @@ from firstframe.measure.scenes import held_out_clips
 from firstframe.measure.tiny import measure_tiny
 from firstframe.measure.variants import VARIANTS, all_numbers, make_clip, round_trip
 from firstframe.training.data import training_seed
+from firstframe.video import read_clip
 
 SETTINGS = SamplingSettings(num_frames=4, steps=1, cfg=1.0)
 
@@ -36,6 +37,8 @@ def test_report(small_model, tmp_path):
     # only these two start with the picture, as well as the autoencoder can tell it
     base, clean, adapter = (report["variants"][name]["first_frame_ssim"] for name in VARIANTS)
     assert base < clean - 0.05 and clean == adapter
+    moving = read_clip(tmp_path / "report.gif").frames
+    assert moving.shape == (4, 4 * 128, 2 * 128, 3)
     sheet = Image.open(tmp_path / "report.png")
     assert sheet.size[0] > 4 * 128 and sheet.size[1] > 2 * 4 * 128
 
