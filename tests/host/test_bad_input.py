@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
 from comfyui_firstframe_pack.firstframe.video import read_clip
 from harness import Graph, Server, find_node, quickstart, rerun
 from safetensors.torch import save_file
@@ -69,8 +71,7 @@ def wrong_kind_of_file(graph: Graph, models: Path) -> None:
 
 def motion_twice(graph: Graph, models: Path) -> None:
     file = models / "animatediff_models" / "tiny.safetensors"
-    weights = Path(__file__).resolve().parents[2] / "firstframe" / "tiny" / "weights"
-    file.write_bytes((weights / "motion_module.safetensors").read_bytes())
+    shutil.copy(weights_file("motion_module"), file)
     motion_file(graph, file)
 
 

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness import Server
+from harness import ROOT, Server
 
 FROZEN = Path(__file__).parent / "object_info.json"
 FIELDS = ("input", "input_order", "output", "output_name", "output_is_list", "display_name", "category", "output_node")
@@ -51,6 +51,7 @@ def test_every_node_and_input_is_explained(server: Server) -> None:
     for name, info in server.get("object_info").items():
         if name.startswith("FirstFrame"):
             assert info["description"], name
+            assert (ROOT / "web" / "docs" / f"{name}.md").is_file(), name
             for inputs in (info["input"].get("required", {}), info["input"].get("optional", {})):
                 for id, (_, options) in inputs.items():
                     assert options["tooltip"], f"{name}.{id}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from comfyui_firstframe_pack.firstframe.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
 from comfyui_firstframe_pack.firstframe.video import read_clip
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
 from harness import STEPS, Graph, Server, find_node, quickstart, rerun
@@ -85,6 +87,19 @@ def test_an_empty_latent_is_as_good_a_start(server: Server) -> None:
     find_node(graph, "KSampler")["inputs"].update(latent_image=["90", 0], denoise=1.0)
     outcome = server.run(graph)
     assert read_clip(server.output_file(outcome)).frames.shape == (8, 128, 128, 3)
+
+
+def test_an_adapter_from_a_file_is_the_same_adapter(server: Server) -> None:
+    folder = server.base / "models" / "firstframe"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(weights_file("i2v_adapter"), folder / "tiny.safetensors")
+    graph = quickstart(seed=5)
+    expected = server.output_file(server.run(graph))
+    graph["90"] = {"class_type": "FirstFrameLoadAdapter", "inputs": {"adapter": "tiny.safetensors"}}
+    find_node(graph, "FirstFrameApplyAdapter")["inputs"]["adapter"] = ["90", 0]
+    outcome = server.run(graph)
+    assert outcome.event == "execution_success", outcome.data
+    assert torch.equal(read_clip(server.output_file(outcome)).frames, read_clip(expected).frames)
 
 
 @pytest.mark.parametrize("format", ["webm", "gif"])
