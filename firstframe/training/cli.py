@@ -85,7 +85,7 @@ def clips(folder: Folder = RUNS, steps: Steps = 900, lr: Rate = 1e-3, batch_size
 
 
 @app.command()
-def whole(folder: Folder = RUNS, steps: Steps = 100, lr: Rate = 3e-4, batch_size: Batch = 4, shown: Shown = 16) -> None:
+def whole(folder: Folder = RUNS, steps: Steps = 150, lr: Rate = 6e-4, batch_size: Batch = 4, shown: Shown = 16) -> None:
     """Train the text-to-video model on whole clips for a while: the base."""
     _train_base(folder, "clips", "whole", steps, lr, batch_size, shown, seed=5)
 
@@ -107,7 +107,7 @@ def _train_base(
 
 @app.command()
 def adapter(
-    folder: Folder = RUNS, steps: Steps = 400, lr: Rate = 2e-3, batch_size: Batch = 16, shown: Shown = 4
+    folder: Folder = RUNS, steps: Steps = 320, lr: Rate = 2e-3, batch_size: Batch = 16, shown: Shown = 4
 ) -> None:
     """Train the I2V adapter on the frozen base, with a clean first frame."""
     from ..bindings.diffusers import inject

@@ -21,7 +21,7 @@ from ..tiny.model import new_text_encoder
 from ..tiny.text import known_tokens, tokenize
 
 Batch = tuple[Tensor, list[str], Tensor]
-SNR_CAP = 5.0
+SNR_RANGE = (1.0, 5.0)
 DROP_TEXT = 0.1
 DROP_WORD = 0.03
 
@@ -87,7 +87,10 @@ def new_adapter(unet: UNet2DConditionModel) -> I2VAdapter:
 
 
 class NoiseLoss:
-    """Mean squared error of eps with min-SNR weights (arXiv 2303.09556, gamma 5).
+    """Mean squared error of eps, weighted as if it were one of the clean latents times their SNR within 1 to 5.
+
+    The upper end is min-SNR's (arXiv 2303.09556), the lower one that of truncated SNR (arXiv 2202.00512, section 4):
+    without it nothing is learned of the noisiest steps, which settle a clip's colours for all its frames.
 
     Args:
         clean_first_frame: keep frame 0 un-noised and out of the loss, as the adapter is trained
@@ -112,7 +115,7 @@ class NoiseLoss:
         error = functional.mse_loss(eps[:, first:].float(), noise[:, first:], reduction="none").mean((1, 2, 3, 4))
         alpha = self.schedule.alphas_cumprod[timestep]
         snr = alpha / (1 - alpha)
-        return (error * snr.clamp(max=SNR_CAP) / snr).mean()
+        return (error * snr.clamp(*SNR_RANGE) / snr).mean()
 
 
 def place_frames(model: nn.Module, frames: Tensor) -> None:

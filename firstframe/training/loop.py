@@ -39,7 +39,7 @@ class LoopConfig:
     steps: int
     learning_rate: float
     batch_size: int
-    warmup: int = 100
+    warmup: int = 50
     ema_decay: float = 0.998
     weight_decay: float = 1e-2
     precision: str = "bf16"
