@@ -29,10 +29,7 @@ class I2VAdapter(nn.Module):
         self.num_heads = num_heads
         self.widths = dict(sites)
         self.sites = nn.ModuleDict(
-            {
-                site.key: CrossFrameAttention(width, num_heads, operations, attention)
-                for site, width in sites.items()
-            }
+            {site.key: CrossFrameAttention(width, num_heads, operations, attention) for site, width in sites.items()}
         )
 
     def __getitem__(self, site: Site) -> CrossFrameAttention:

@@ -54,9 +54,7 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same clip.")]
 Keep = Annotated[
     float, typer.Option(help="p: share of the picture that the start keeps sharp, 0 to 1; less is steadier.")
 ]
-Start = Annotated[
-    float, typer.Option(help="t0: where in the noise schedule to start, up to 1; less is steadier.")
-]
+Start = Annotated[float, typer.Option(help="t0: where in the noise schedule to start, up to 1; less is steadier.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, ...; found by itself if not given.")]
 Scenes = Annotated[int, typer.Option(help="Number of scenes.")]
 Report = Annotated[Path, typer.Option(help="Folder to write to.")]
@@ -80,9 +78,7 @@ def animate(
     width: Annotated[int, typer.Option(help="Pixels, a multiple of 8. The tiny model knows 128.")] = 128,
     height: Annotated[int, typer.Option(help="Pixels, a multiple of 8. The tiny model knows 128.")] = 128,
     fit: Annotated[Fit, typer.Option(help="Crop to fill, pad, or deform.")] = Fit.cover,
-    color_match: Annotated[
-        bool, typer.Option(help="Hold the colours of all frames to the picture's.")
-    ] = False,
+    color_match: Annotated[bool, typer.Option(help="Hold the colours of all frames to the picture's.")] = False,
     device: Device = "",
 ) -> None:
     """Animate a picture with the tiny model: a clip, and its frames side by side in a png next to it."""

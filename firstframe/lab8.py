@@ -25,9 +25,7 @@ def rgb_to_lab8(rgb: Tensor) -> Tensor:
     to_xyz = _round(4096 * SRGB_TO_XYZ / WHITE_D65[:, None])
     xyz = (_matmul(_round(2040 * linear), to_xyz) + 2048 >> 12) / 2040
     cubic = torch.where(xyz < THRESHOLD, xyz * (841 / 108) + 16 / 116, xyz ** (1 / 3))
-    x, y, z = (
-        (32768 * cubic).float().round().long().unbind(-1)
-    )  # OpenCV holds it in 32 bits; half goes to even
+    x, y, z = (32768 * cubic).float().round().long().unbind(-1)  # OpenCV holds it in 32 bits; half goes to even
     lightness = 296 * y - 1336934 + 16384 >> 15
     a = (500 * (x - y) + 16384 >> 15) + 128
     b = (200 * (y - z) + 16384 >> 15) + 128

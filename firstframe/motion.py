@@ -96,17 +96,14 @@ class GatedFeedForward(nn.Module):
 class TemporalTransformer(nn.Module):
     """One site of a motion module: two temporal self-attentions and a feed-forward."""
 
-    def __init__(
-        self, channels: int, config: MotionConfig, operations: Any, attention: AttentionFunction
-    ) -> None:
+    def __init__(self, channels: int, config: MotionConfig, operations: Any, attention: AttentionFunction) -> None:
         super().__init__()
         self.norm_over_frames = config.norm_over_frames
         self.norm = operations.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
         self.proj_in = operations.Linear(channels, channels)
         self.norms = nn.ModuleList(operations.LayerNorm(channels) for _ in range(2))
         self.attentions = nn.ModuleList(
-            TemporalAttention(channels, config.num_heads, config.max_frames, operations, attention)
-            for _ in range(2)
+            TemporalAttention(channels, config.num_heads, config.max_frames, operations, attention) for _ in range(2)
         )
         self.ff_norm = operations.LayerNorm(channels)
         self.ff = GatedFeedForward(channels, operations)
@@ -146,10 +143,7 @@ class MotionModule(nn.Module):
         self.config = config
         self.widths = config.sites
         self.sites = nn.ModuleDict(
-            {
-                site.key: TemporalTransformer(width, config, operations, attention)
-                for site, width in self.widths.items()
-            }
+            {site.key: TemporalTransformer(width, config, operations, attention) for site, width in self.widths.items()}
         )
 
     def __getitem__(self, site: Site) -> TemporalTransformer:

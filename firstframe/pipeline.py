@@ -35,6 +35,7 @@ def animate_picture(
         motion=model.motion,
         adapter=model.adapter,
         adapter_scale=strength,
+        scheduler=model.scheduler,
         progress=progress,
     )
     return decode_clip(model, latents)
@@ -53,7 +54,16 @@ def generate_clip(
     """Frames (F, H, W, 3) in [0, 1] from the prompt alone; size is (height, width) in pixels."""
     text, no_text = model.encode_text([prompt, negative]).chunk(2)
     shape = (model.unet.config.in_channels, size[0] // 8, size[1] // 8)
-    latents = generate(model.unet, text, no_text, shape, settings, motion=model.motion, progress=progress)
+    latents = generate(
+        model.unet,
+        text,
+        no_text,
+        shape,
+        settings,
+        motion=model.motion,
+        scheduler=model.scheduler,
+        progress=progress,
+    )
     return decode_clip(model, latents)
 
 

@@ -23,9 +23,7 @@ from .errors import FirstFrameError
 
 # Everything is encoded as BT.709 in the limited ("tv") range and says so in its tags, whatever the size.
 _BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
-_TO_YUV = (
-    "scale=in_range=pc:out_range=tv:out_color_matrix=bt709:flags=accurate_rnd+full_chroma_int,format=yuv420p"
-)
+_TO_YUV = "scale=in_range=pc:out_range=tv:out_color_matrix=bt709:flags=accurate_rnd+full_chroma_int,format=yuv420p"
 _TO_GIF = "split[a][b];[a]palettegen=stats_mode=full[p];[b][p]paletteuse=dither=sierra2_4a"
 _ENCODERS = {
     ".mp4": ["-vf", _TO_YUV, *_BT709, "-c:v", "libx264", "-movflags", "+faststart+use_metadata_tags"],
@@ -113,9 +111,7 @@ def to_uint8(frames: Tensor) -> Tensor:
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.numel() == 0:
         raise FirstFrameError(f"a clip is (F, H, W, 3), got shape {tuple(frames.shape)}")
     frames = frames.detach().cpu()
-    return (
-        frames if frames.dtype == torch.uint8 else (frames.float().clamp(0, 1) * 255).round().to(torch.uint8)
-    )
+    return frames if frames.dtype == torch.uint8 else (frames.float().clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _even(frames: Tensor) -> Tensor:
@@ -184,15 +180,9 @@ def _read_metadata(path: Path) -> dict[str, str]:
         return dict(json.loads(comment))
     printed = _ffmpeg(["-i", str(path), "-f", "ffmetadata", "pipe:1"]).decode("utf-8")
     entries = re.findall(r"^((?:[^=;#\\\n]|\\[\s\S])+)=((?:[^\\\n]|\\[\s\S])*)$", printed, re.MULTILINE)
-    unescaped = {
-        re.sub(r"\\([\s\S])", r"\1", key): re.sub(r"\\([\s\S])", r"\1", value) for key, value in entries
-    }
+    unescaped = {re.sub(r"\\([\s\S])", r"\1", key): re.sub(r"\\([\s\S])", r"\1", value) for key, value in entries}
     # Matroska writes the names of tags in capitals
-    return (
-        {key.lower(): value for key, value in unescaped.items()}
-        if path.suffix.lower() == ".webm"
-        else unescaped
-    )
+    return {key.lower(): value for key, value in unescaped.items()} if path.suffix.lower() == ".webm" else unescaped
 
 
 def _comment_gif(path: Path, metadata: Mapping[str, str]) -> None:

@@ -103,7 +103,7 @@ def test_measure(run, tmp_path, monkeypatch):
     monkeypatch.setattr("firstframe.measure.prior.GRID", [(1.0, 0.5)])
     result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--report", tmp_path / "report")
     assert result.exit_code == 0, result.output
-    assert {file.name for file in (tmp_path / "report").iterdir()} == {"report.json", "report.png"}
+    assert {file.name for file in (tmp_path / "report").iterdir()} == {"report.gif", "report.json", "report.png"}
     result = run("measure", "prior", "--scenes", "1", "--steps", "1", "--report", tmp_path / "prior")
     assert result.exit_code == 0, result.output
     assert {file.name for file in (tmp_path / "prior").iterdir()} == {"prior.json", "prior.md"}

@@ -20,9 +20,7 @@ from .variants import make_clip, mean_of
 GRID = [*((t0, 1.0) for t0 in (1.0, 0.9, 0.8, 0.7, 0.6)), *((1.0, p) for p in (0.9, 0.7, 0.5, 0.3, 0.1))]
 
 
-def measure_prior(
-    model: TinyModel, count: int, seed: int, settings: SamplingSettings, folder: Path
-) -> dict[str, Any]:
+def measure_prior(model: TinyModel, count: int, seed: int, settings: SamplingSettings, folder: Path) -> dict[str, Any]:
     """Flow score and warping error of the adapter's clips over GRID; writes prior.json and prior.md.
 
     Every number is a mean over the same `count` scenes. Returns what is in prior.json.

@@ -22,9 +22,7 @@ from .variants import VARIANTS, all_numbers, likeness, make_clip, mean_of, movem
 SHOWN = 4  # scenes in report.png and report.gif
 
 
-def measure_tiny(
-    model: TinyModel, count: int, seed: int, settings: SamplingSettings, folder: Path
-) -> dict[str, Any]:
+def measure_tiny(model: TinyModel, count: int, seed: int, settings: SamplingSettings, folder: Path) -> dict[str, Any]:
     """Measure every variant on `count` scenes, write report.json, report.png and report.gif into a folder.
 
     Every number is a mean over scenes. `autoencoder` is the round trip of the true frames, the ceiling for

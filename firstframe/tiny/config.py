@@ -7,7 +7,8 @@ from typing import Any
 LATENT_SCALE = 0.18215
 SIZE = 128
 NUM_FRAMES = 16
-BETAS: dict[str, Any] = {
+NOISE_SCHEDULE: dict[str, Any] = {
+    "prediction_type": "epsilon",
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
     "beta_end": 0.012,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers import AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from ..adapter import I2VAdapter
 from ..motion import MotionModule
 from ..weights import load_adapter, load_motion
-from .config import AUTOENCODER, TEXT_ENCODER, UNET
+from .config import AUTOENCODER, NOISE_SCHEDULE, TEXT_ENCODER, UNET
 from .files import weights_file
 from .text import known_tokens, tokenize
 
@@ -27,6 +27,11 @@ class TinyModel:
     unet: UNet2DConditionModel
     motion: MotionModule
     adapter: I2VAdapter
+
+    @property
+    def scheduler(self) -> DDIMScheduler:
+        """DDIM on the noise schedule that the model was trained with."""
+        return DDIMScheduler(**NOISE_SCHEDULE, steps_offset=1, timestep_spacing="leading", clip_sample=False)
 
     @torch.inference_mode()
     def encode_text(self, prompts: list[str]) -> Tensor:

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel
 from ..adapter import I2VAdapter
 from ..bindings.diffusers import transformer_block, unet_config
 from ..motion import MotionConfig, MotionModule, TemporalAttention, sinusoidal_positions
-from ..tiny.config import BETAS, MOTION, NUM_FRAMES, UNET
+from ..tiny.config import MOTION, NOISE_SCHEDULE, NUM_FRAMES, UNET
 from ..tiny.model import new_text_encoder
 from ..tiny.text import known_tokens, tokenize
 
@@ -27,7 +27,7 @@ DROP_WORD = 0.03
 
 
 class Denoiser(nn.Module):
-    """Text encoder, UNet and whatever is injected into it: noisy clips and captions to noise.
+    """Text encoder, UNet and whatever is injected into it: noisy clips and captions to eps or v.
 
     ``parts`` are modules that run inside the UNet through a binding (motion module, adapter): they are held
     here so that their parameters are trained and saved.
@@ -50,11 +50,11 @@ class Denoiser(nn.Module):
         return cast(I2VAdapter, self.parts["adapter"])
 
     def forward(self, noisy: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
-        """Noisy latents (B, F, C, H, W), timesteps (B,), token ids (B, 77) to eps (B, F, C, H, W)."""
+        """Noisy latents (B, F, C, H, W), timesteps (B,), token ids (B, 77) to the prediction (B, F, C, H, W)."""
         frames = noisy.shape[1]
         text = self.text_encoder(tokens).last_hidden_state
-        eps: Tensor = self.unet(noisy.flatten(0, 1), timestep.repeat_interleave(frames), text).sample
-        return rearrange(eps, "(b f) c h w -> b f c h w", f=frames)
+        output: Tensor = self.unet(noisy.flatten(0, 1), timestep.repeat_interleave(frames), text).sample
+        return rearrange(output, "(b f) c h w -> b f c h w", f=frames)
 
     def save(self, file: Path) -> None:
         """All weights into one safetensors file, for the next stage and for :mod:`.export`."""
@@ -87,7 +87,7 @@ def new_adapter(unet: UNet2DConditionModel) -> I2VAdapter:
 
 
 class NoiseLoss:
-    """Mean squared error of eps, weighted as if it were one of the clean latents times their SNR within 1 to 5.
+    """Mean squared error of what the UNet predicts, weighted to be that of the clean latents times their SNR in [1, 5].
 
     The upper end is min-SNR's (arXiv 2303.09556), the lower one that of truncated SNR (arXiv 2202.00512, section 4):
     without it nothing is learned of the noisiest steps, which settle a clip's colours for all its frames.
@@ -98,7 +98,7 @@ class NoiseLoss:
     """
 
     def __init__(self, clean_first_frame: bool = False) -> None:
-        self.schedule = DDPMScheduler(**BETAS)
+        self.schedule = DDPMScheduler(**NOISE_SCHEDULE)
         self.clean_first_frame = clean_first_frame
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -111,11 +111,19 @@ class NoiseLoss:
         noise[:, :first] = 0
         noisy = self.schedule.add_noise(latents, noise, timestep)
         noisy[:, :first] = latents[:, :first]
-        eps = model(noisy, timestep, drop_words(tokenize(captions)))
-        error = functional.mse_loss(eps[:, first:].float(), noise[:, first:], reduction="none").mean((1, 2, 3, 4))
-        alpha = self.schedule.alphas_cumprod[timestep]
-        snr = alpha / (1 - alpha)
-        return (error * snr.clamp(*SNR_RANGE) / snr).mean()
+        snr = _signal_to_noise(self.schedule, timestep)
+        if self.schedule.config.prediction_type == "v_prediction":
+            target, unit = self.schedule.get_velocity(latents, noise, timestep), snr + 1
+        else:
+            target, unit = noise, snr
+        output = model(noisy, timestep, drop_words(tokenize(captions)))
+        error = functional.mse_loss(output[:, first:].float(), target[:, first:], reduction="none").mean((1, 2, 3, 4))
+        return (error * snr.clamp(*SNR_RANGE) / unit).mean()
+
+
+def _signal_to_noise(schedule: DDPMScheduler, timestep: Tensor) -> Tensor:
+    alpha_squared = schedule.alphas_cumprod[timestep]
+    return alpha_squared / (1 - alpha_squared)
 
 
 def place_frames(model: nn.Module, frames: Tensor) -> None:

@@ -75,8 +75,7 @@ def to_theirs(tensors: Mapping[str, Tensor], keymap: KeyMap) -> dict[str, Tensor
 _UNET = "|".join(
     [
         r"(?:conv_in|conv_out|conv_norm_out|time_embedding\.linear_[12])\.(?:weight|bias)",
-        _DIFFUSERS_BLOCK
-        + r"\.resnets\.\d+\.(?:norm1|conv1|time_emb_proj|norm2|conv2|conv_shortcut)\.(?:weight|bias)",
+        _DIFFUSERS_BLOCK + r"\.resnets\.\d+\.(?:norm1|conv1|time_emb_proj|norm2|conv2|conv_shortcut)\.(?:weight|bias)",
         _DIFFUSERS_BLOCK + r"\.(?:downsamplers|upsamplers)\.0\.conv\.(?:weight|bias)",
         _DIFFUSERS_BLOCK + r"\.attentions\.\d+\.(?:norm|proj_in|proj_out)\.(?:weight|bias)",
         _DIFFUSERS_BLOCK

@@ -53,7 +53,5 @@ def detect_layout(names: Iterable[str], kind: Kind) -> Layout:
     for layout in fitting:
         if layout.kind == kind:
             return layout
-    found = (
-        " and ".join(layout.name for layout in fitting) or f"tensors such as {min(names, default='none')!r}"
-    )
+    found = " and ".join(layout.name for layout in fitting) or f"tensors such as {min(names, default='none')!r}"
     raise WeightsError(f"{_WANTED[kind]} was expected, but this file holds {found}")

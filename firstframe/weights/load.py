@@ -74,9 +74,7 @@ def load_adapter(
     with _contents(path, "i2v_adapter") as contents:
         widths = contents.widths("to_q.weight")
         num_heads = contents.config.get("num_heads", SD15_HEADS)
-        return _filled(
-            partial(I2VAdapter, widths, num_heads, attention=attention), operations, contents, dtype
-        )
+        return _filled(partial(I2VAdapter, widths, num_heads, attention=attention), operations, contents, dtype)
 
 
 def load_motion(
@@ -133,9 +131,7 @@ def _motion_config(contents: _Contents) -> MotionConfig:
     )
 
 
-def _filled(
-    build: Callable[..., Module], operations: Any, contents: _Contents, dtype: torch.dtype | None
-) -> Module:
+def _filled(build: Callable[..., Module], operations: Any, contents: _Contents, dtype: torch.dtype | None) -> Module:
     """The module that ``build`` makes of ``operations``, with the file's tensors as its own."""
     with torch.device("meta"):
         # a host's layers may have no weights yet, so that the shapes are taken from torch's own
@@ -149,9 +145,7 @@ def _filled(
 def _check_tensors(wanted: Mapping[str, Tensor], contents: _Contents) -> None:
     found = contents.state
     for name in wanted.keys() - found.keys():
-        raise WeightsError(
-            f"{contents.name_in_file(name)} is missing; the file is cut off or of another model"
-        )
+        raise WeightsError(f"{contents.name_in_file(name)} is missing; the file is cut off or of another model")
     for name, tensor in found.items():
         shape, shown = tuple(tensor.shape), contents.name_in_file(name)
         if name not in wanted:

@@ -10,7 +10,7 @@ from comfyui_firstframe_pack.firstframe.adapter import I2VAdapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
-from comfyui_firstframe_pack.firstframe.bindings.comfy.unet import build_unet
+from comfyui_firstframe_pack.firstframe.bindings.comfy.unet import build_unet, host_config
 from comfyui_firstframe_pack.firstframe.errors import FramesError, ModelMismatchError, WeightsError
 from comfyui_firstframe_pack.firstframe.motion import MotionConfig, MotionModule
 from comfyui_firstframe_pack.firstframe.sites import SD15
@@ -52,6 +52,17 @@ def test_sd15_parts_on_sdxl(sdxl: ModelPatcher) -> None:
         apply_motion(sdxl, patcher(motion), 1.0, "auto")
     with pytest.raises(ModelMismatchError, match=r"I2V adapter .* down_0_0, .*\(SDXL\) has no such place"):
         apply_adapter(sdxl, patcher(adapter), 1.0)
+
+
+def test_sd15_parts_on_sd15() -> None:
+    description = host_config(SD15)
+    description.set_inference_dtype(torch.float32, None)
+    base = patcher(description.get_model({}, device=torch.device("meta")))
+    with torch.device("meta"):
+        motion = MotionModule(MotionConfig(SD15.block_out_channels, 2, mid=True, max_frames=32))
+        adapter = I2VAdapter(SD15.attention_sites, SD15.num_heads)
+    applied = apply_adapter(apply_motion(base, patcher(motion), 1.0, "auto"), patcher(adapter), 1.0)
+    assert [part.model for part in applied.get_nested_additional_models()] == [motion, adapter]
 
 
 def test_parts_of_another_width() -> None:

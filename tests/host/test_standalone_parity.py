@@ -50,7 +50,15 @@ def test_clip(standalone: TinyModel, picture: Tensor, start_time: float) -> None
     settings = SamplingSettings(num_frames=16, steps=4, cfg=4.0, seed=11, start_time=start_time)
     latent = standalone.encode(picture)
     states = standalone.encode_text([PROMPT, ""]).chunk(2)
-    alone = animate(standalone.unet, *states, latent, settings, motion=standalone.motion, adapter=standalone.adapter)
+    alone = animate(
+        standalone.unet,
+        *states,
+        latent,
+        settings,
+        motion=standalone.motion,
+        adapter=standalone.adapter,
+        scheduler=standalone.scheduler,
+    )
 
     reference = Reference(picture, latent / LATENT_SCALE)
     start, denoise = SimilarityPrior.execute(

@@ -19,7 +19,8 @@ def test_all_together_at_most_25_megabytes() -> None:
 @pytest.mark.parametrize("part", PARTS)
 def test_half_precision_finite_and_with_their_story(part: str) -> None:
     for name, tensor in load_state_dict(weights_file(part)).items():
-        assert tensor.dtype == torch.float16 and tensor.isfinite().all(), name
+        assert tensor.dtype == (torch.float32 if name.endswith(".pe") else torch.float16), name
+        assert tensor.isfinite().all(), name
     stages = json.loads(load_metadata(weights_file(part))["firstframe.training"])
     assert all(stage["steps"] > 0 and stage["last_loss"] > 0 for stage in stages)
 

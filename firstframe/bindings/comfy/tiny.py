@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import comfy.sd
 import torch
+from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer
 from comfy.supported_models_base import ClipTarget
 from safetensors.torch import load_file
 
 from ...sites import UNetConfig
-from ...tiny.config import LATENT_SCALE, TEXT_ENCODER, UNET
+from ...tiny.config import LATENT_SCALE, NOISE_SCHEDULE, TEXT_ENCODER, UNET
 from ...tiny.files import weights_file
 from ...tiny.text import expand
 from .motion import apply_motion
@@ -25,10 +26,12 @@ TINY_UNET = UNetConfig(
     cross_attention_dim=UNET["cross_attention_dim"],
 )
 
+PREDICTION = {"epsilon": ModelType.EPS, "v_prediction": ModelType.V_PREDICTION}
+
 
 def load_tiny_model() -> ModelPatcher:
     """The text-to-video base: UNet with its motion module applied."""
-    base = build_unet(TINY_UNET, load_file(weights_file("unet")))
+    base = build_unet(TINY_UNET, load_file(weights_file("unet")), PREDICTION[NOISE_SCHEDULE["prediction_type"]])
     return apply_motion(base, load_host_motion(weights_file("motion_module")), 1.0, "auto")
 
 

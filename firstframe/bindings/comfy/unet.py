@@ -7,6 +7,7 @@ from typing import Any
 
 import comfy.model_management
 import comfy.utils
+from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
 from comfy.supported_models import SD15
 from torch import Tensor
@@ -16,7 +17,7 @@ from ...sites import UNetConfig
 from .schedule import ANIMATEDIFF
 
 
-def host_config(config: UNetConfig) -> SD15:
+def host_config(config: UNetConfig, prediction: ModelType = ModelType.EPS) -> SD15:
     """The host's description of Stable Diffusion 1.5 in another size, with AnimateDiff's betas."""
     base, layers = config.block_out_channels[0], config.layers_per_block
     depths = [int(attention) for attention in config.attention]
@@ -24,6 +25,9 @@ def host_config(config: UNetConfig) -> SD15:
     class SmallSD15(SD15):
         unet_extra_config = {"num_heads": config.num_heads, "num_head_channels": -1}  # noqa: RUF012
         sampling_settings = ANIMATEDIFF
+
+        def model_type(self, state_dict: Mapping[str, Tensor], prefix: str = "") -> ModelType:
+            return prediction
 
     return SmallSD15(
         {
@@ -44,10 +48,15 @@ def host_config(config: UNetConfig) -> SD15:
     )
 
 
-def build_unet(config: UNetConfig, weights: Mapping[str, Tensor]) -> ModelPatcher:
-    """A MODEL that predicts noise. Raises WeightsError for a weight that the architecture does not have, or lacks."""
+def build_unet(
+    config: UNetConfig, weights: Mapping[str, Tensor], prediction: ModelType = ModelType.EPS
+) -> ModelPatcher:
+    """A MODEL that predicts noise, or v.
+
+    Raises WeightsError for a weight that the architecture does not have, or lacks.
+    """
     management = comfy.model_management
-    description = host_config(config)
+    description = host_config(config, prediction)
     dtype = management.unet_dtype(model_params=comfy.utils.calculate_parameters(weights))
     device, offload_device = management.get_torch_device(), management.unet_offload_device()
     description.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device))

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from .inject import Injection
 
 
-def hook_motion(
-    layer: nn.Module, site: Site, motion: MotionModule, injection: Injection
-) -> Iterator[RemovableHandle]:
+def hook_motion(layer: nn.Module, site: Site, motion: MotionModule, injection: Injection) -> Iterator[RemovableHandle]:
     """The motion module after ``layer``, a spatial transformer or, where there is none, a ResBlock."""
 
     def move(states: Tensor) -> Tensor:

@@ -81,9 +81,7 @@ def inject(
     """
     if _ATTACHED in unet.__dict__:
         raise InjectionError("this UNet already has FirstFrame parts attached; eject() them first")
-    injection = Injection(
-        unet, num_frames, motion, adapter, image_tokens, motion_scale, adapter_scale, image_scale
-    )
+    injection = Injection(unet, num_frames, motion, adapter, image_tokens, motion_scale, adapter_scale, image_scale)
     _check(injection, unet_config(unet))
     unet.__dict__[_ATTACHED] = injection
     injection._handles.extend(_hooks(injection))

@@ -212,6 +212,4 @@ def generate(
     """
     latents = draw_noise(latent_shape, settings.num_frames, settings.seed).to(text)
     with inject(unet, motion, num_frames=settings.num_frames, motion_scale=motion_scale):
-        return denoise(
-            unet, scheduler or animatediff_scheduler(), latents, text, no_text, settings, None, progress
-        )
+        return denoise(unet, scheduler or animatediff_scheduler(), latents, text, no_text, settings, None, progress)
