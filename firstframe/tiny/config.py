@@ -8,7 +8,7 @@ LATENT_SCALE = 0.18215
 SIZE = 128
 NUM_FRAMES = 16
 NOISE_SCHEDULE: dict[str, Any] = {
-    "prediction_type": "epsilon",
+    "prediction_type": "v_prediction",
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
     "beta_end": 0.012,

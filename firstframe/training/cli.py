@@ -69,12 +69,12 @@ def latents(folder: Folder = RUNS, count: Count = 1000) -> None:
 def pictures(folder: Folder = RUNS, steps: Steps = 450, lr: Rate = 1e-3, batch_size: Batch = 64) -> None:
     """Train text encoder and UNet on single frames: text to picture."""
     from .data import open_latents
-    from .diffusion import NoiseLoss, new_base
+    from .diffusion import VelocityLoss, new_base
     from .loop import LoopConfig, train
 
     model = new_base()
     batches = open_latents(folder / "latents.safetensors").batches(batch_size, 1, seed=2)
-    train(model, batches, NoiseLoss(), LoopConfig(steps, lr, batch_size), folder / "pictures")
+    train(model, batches, VelocityLoss(), LoopConfig(steps, lr, batch_size), folder / "pictures")
     model.save(folder / "pictures" / "final.safetensors")
 
 
@@ -95,13 +95,13 @@ def _train_base(
 ) -> None:
     from ..bindings.diffusers import inject
     from .data import open_latents
-    from .diffusion import NoiseLoss, new_base, new_motion
+    from .diffusion import VelocityLoss, new_base, new_motion
     from .loop import LoopConfig, train
 
     model = new_base(folder / before / "final.safetensors", motion=new_motion())
     batches = open_latents(folder / "latents.safetensors").batches(batch_size, shown, seed)
     with inject(model.unet, model.motion, num_frames=shown):
-        train(model, batches, NoiseLoss(), LoopConfig(steps, lr, batch_size), folder / stage)
+        train(model, batches, VelocityLoss(), LoopConfig(steps, lr, batch_size), folder / stage)
     model.save(folder / stage / "final.safetensors")
 
 
@@ -112,14 +112,14 @@ def adapter(
     """Train the I2V adapter on the frozen base, with a clean first frame."""
     from ..bindings.diffusers import inject
     from .data import open_latents
-    from .diffusion import NoiseLoss, new_adapter, new_base, new_motion
+    from .diffusion import VelocityLoss, new_adapter, new_base, new_motion
     from .loop import LoopConfig, train
 
     model = new_base(folder / "whole" / "final.safetensors", motion=new_motion()).requires_grad_(False)
     model.parts["adapter"] = new_adapter(model.unet)
     batches = open_latents(folder / "latents.safetensors").batches(batch_size, shown, seed=4)
     with inject(model.unet, model.motion, model.adapter, num_frames=shown):
-        loss = NoiseLoss(clean_first_frame=True)
+        loss = VelocityLoss(clean_first_frame=True)
         train(model, batches, loss, LoopConfig(steps, lr, batch_size), folder / "adapter")
     model.save(folder / "adapter" / "final.safetensors")
 

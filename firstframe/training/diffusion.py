@@ -27,7 +27,7 @@ DROP_WORD = 0.03
 
 
 class Denoiser(nn.Module):
-    """Text encoder, UNet and whatever is injected into it: noisy clips and captions to eps or v.
+    """Text encoder, UNet and whatever is injected into it: noisy clips and captions to v.
 
     ``parts`` are modules that run inside the UNet through a binding (motion module, adapter): they are held
     here so that their parameters are trained and saved.
@@ -50,7 +50,7 @@ class Denoiser(nn.Module):
         return cast(I2VAdapter, self.parts["adapter"])
 
     def forward(self, noisy: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
-        """Noisy latents (B, F, C, H, W), timesteps (B,), token ids (B, 77) to the prediction (B, F, C, H, W)."""
+        """Noisy latents (B, F, C, H, W), timesteps (B,), token ids (B, 77) to v (B, F, C, H, W)."""
         frames = noisy.shape[1]
         text = self.text_encoder(tokens).last_hidden_state
         output: Tensor = self.unet(noisy.flatten(0, 1), timestep.repeat_interleave(frames), text).sample
@@ -86,11 +86,11 @@ def new_adapter(unet: UNet2DConditionModel) -> I2VAdapter:
     return adapter
 
 
-class NoiseLoss:
-    """Mean squared error of what the UNet predicts, weighted to be that of the clean latents times their SNR in [1, 5].
+class VelocityLoss:
+    """Mean squared error of v (arXiv 2202.00512), weighted to be that of the clean latents times their SNR in [1, 5].
 
     The upper end is min-SNR's (arXiv 2303.09556), the lower one that of truncated SNR (arXiv 2202.00512, section 4):
-    without it nothing is learned of the noisiest steps, which settle a clip's colours for all its frames.
+    without it little is learned of the noisiest steps, which settle a clip's colours for all its frames.
 
     Args:
         clean_first_frame: keep frame 0 un-noised and out of the loss, as the adapter is trained
@@ -108,17 +108,13 @@ class NoiseLoss:
         first = int(self.clean_first_frame)
         timestep = torch.randint(len(self.schedule.betas), (len(latents),))
         noise = torch.randn_like(latents)
-        noise[:, :first] = 0
         noisy = self.schedule.add_noise(latents, noise, timestep)
         noisy[:, :first] = latents[:, :first]
-        snr = _signal_to_noise(self.schedule, timestep)
-        if self.schedule.config.prediction_type == "v_prediction":
-            target, unit = self.schedule.get_velocity(latents, noise, timestep), snr + 1
-        else:
-            target, unit = noise, snr
+        velocity = self.schedule.get_velocity(latents, noise, timestep)
         output = model(noisy, timestep, drop_words(tokenize(captions)))
-        error = functional.mse_loss(output[:, first:].float(), target[:, first:], reduction="none").mean((1, 2, 3, 4))
-        return (error * snr.clamp(*SNR_RANGE) / unit).mean()
+        error = functional.mse_loss(output[:, first:].float(), velocity[:, first:], reduction="none").mean((1, 2, 3, 4))
+        snr = _signal_to_noise(self.schedule, timestep)
+        return (error * snr.clamp(*SNR_RANGE) / (snr + 1)).mean()
 
 
 def _signal_to_noise(schedule: DDPMScheduler, timestep: Tensor) -> Tensor:

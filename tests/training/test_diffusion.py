@@ -11,7 +11,7 @@ from firstframe.motion import TemporalAttention
 from firstframe.tiny.text import known_tokens, tokenize
 from firstframe.training import diffusion
 from firstframe.training.data import LatentClips
-from firstframe.training.diffusion import NoiseLoss, drop_words, new_adapter, new_base, new_motion
+from firstframe.training.diffusion import VelocityLoss, drop_words, new_adapter, new_base, new_motion
 
 CAPTION = "a red star moves left quickly, still camera"
 
@@ -27,19 +27,31 @@ class Spy(nn.Module):
 def test_clean_first_frame_is_shown_and_left_out_of_the_loss() -> None:
     torch.manual_seed(0)
     spy, latents = Spy(), torch.randn(2, 4, 4, 8, 8)
-    NoiseLoss(clean_first_frame=True)(spy, (latents, [CAPTION] * 2, torch.arange(4)))
+    VelocityLoss(clean_first_frame=True)(spy, (latents, [CAPTION] * 2, torch.arange(4)))
     assert torch.equal(spy.noisy[:, 0], latents[:, 0])
     assert not torch.isclose(spy.noisy[:, 1:], latents[:, 1:]).any(dim=(2, 3, 4)).all()
 
 
-def test_loss_of_silence_is_the_weighted_power_of_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For eps = 0 the error is the noise's power, 1, times the SNR within 1 to 5 over the SNR."""
+def test_loss_of_silence_is_the_weighted_power_of_the_velocity() -> None:
+    """Latents and noise have power 1, so v has too; the weight is the SNR within 1 to 5 over SNR + 1."""
     torch.manual_seed(0)
-    loss, spy = NoiseLoss(), Spy()
+    loss, spy = VelocityLoss(), Spy()
     value = loss(spy, (torch.randn(8, 2, 4, 32, 32), [CAPTION] * 8, torch.arange(2)))
     alpha = loss.schedule.alphas_cumprod[spy.timestep]
     snr = alpha / (1 - alpha)
-    assert value.item() == pytest.approx((snr.clamp(1, 5) / snr).mean().item(), rel=0.05)
+    assert value.item() == pytest.approx((snr.clamp(1, 5) / (snr + 1)).mean().item(), rel=0.02)
+
+
+def test_the_right_velocity_has_no_loss() -> None:
+    """v = alpha eps - sigma x; with x = 0 the noisy latents are sigma eps."""
+
+    class Seer(nn.Module):
+        def forward(self, noisy: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
+            alpha_squared = loss.schedule.alphas_cumprod[timestep][:, None, None, None, None]
+            return noisy * (alpha_squared / (1 - alpha_squared)).sqrt()
+
+    loss = VelocityLoss()
+    assert loss(Seer(), (torch.zeros(4, 2, 4, 8, 8), [CAPTION] * 4, torch.arange(2))) < 1e-6
 
 
 def test_dropped_words_become_unknown_and_the_ends_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +74,7 @@ def test_new_adapter_starts_as_a_copy_that_adds_nothing_and_alone_gets_gradients
         assert torch.equal(adapter[site].to_q.weight, query)
     batch = (torch.randn(1, 3, 4, 16, 16), [CAPTION], torch.arange(3))
     with inject(model.unet, model.parts["motion"], adapter, num_frames=3):
-        NoiseLoss(clean_first_frame=True)(model, batch).backward()
+        VelocityLoss(clean_first_frame=True)(model, batch).backward()
     trained = {name for name, weight in model.named_parameters() if weight.grad is not None}
     assert trained and all(name.startswith("parts.adapter.") for name in trained)
 
