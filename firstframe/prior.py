@@ -7,7 +7,7 @@ from einops import repeat
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from .errors import PictureError
+from .errors import FirstFrameError, PictureError
 from .shapes import fold_frames, unfold_frames
 
 _MASK_STREAM = 0x46495253545F4652
@@ -28,8 +28,10 @@ def low_pass(frames: Tensor, mask: Tensor, blur_kernel: int = 9, blur_sigma: flo
 
     ``D(x) = M_p * x + (1 - M_p) * GaussianBlur(x)`` on ``frames`` (B, C, F, H, W) with a boolean
     ``mask`` of the same shape. The first frame stays as it is. Kernel (odd) and sigma are in latent pixels.
-    A PictureError tells that the picture is too small for the kernel.
+    A FirstFrameError tells that the kernel is even, a PictureError that the picture is too small for it.
     """
+    if blur_kernel % 2 == 0:
+        raise FirstFrameError(f"the blur kernel must be odd, so that it has a centre; got {blur_kernel}")
     if min(frames.shape[-2:]) <= blur_kernel // 2:
         height, width = frames.shape[-2:]
         raise PictureError(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from kornia.filters import gaussian_blur2d
 
-from firstframe.errors import PictureError
+from firstframe.errors import FirstFrameError, PictureError
 from firstframe.prior import draw_mask, frame_similarity_prior, low_pass, mask_generator, similar_frames
 
 
@@ -81,3 +81,8 @@ def test_picture_too_small_for_the_blur(generator: torch.Generator) -> None:
     with pytest.raises(PictureError, match="8 x 4 is too small to blur with a kernel of 9"):
         similar_frames(small, 3, 0.5, generator)
     assert similar_frames(small, 3, 0.5, generator, blur_kernel=7).shape == (1, 4, 3, 4, 8)
+
+
+def test_even_blur_kernel(reference: torch.Tensor, generator: torch.Generator) -> None:
+    with pytest.raises(FirstFrameError, match="must be odd.*got 8"):
+        similar_frames(reference, 3, 0.5, generator, blur_kernel=8)
