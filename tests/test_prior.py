@@ -84,5 +84,5 @@ def test_picture_too_small_for_the_blur(generator: torch.Generator) -> None:
 
 
 def test_even_blur_kernel(reference: torch.Tensor, generator: torch.Generator) -> None:
-    with pytest.raises(FirstFrameError, match="must be odd.*got 8"):
+    with pytest.raises(FirstFrameError, match=r"must be odd.*got 8"):
         similar_frames(reference, 3, 0.5, generator, blur_kernel=8)
