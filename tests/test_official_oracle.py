@@ -91,8 +91,7 @@ def test_sampling(injection, expected: dict[str, Tensor]) -> None:
 
     steps = []
     text, no_text = (
-        torch.cat([expected[f"B.text_{kind}"], expected[f"B.image_{kind}"]], dim=1)
-        for kind in ("cond", "uncond")
+        torch.cat([expected[f"B.text_{kind}"], expected[f"B.image_{kind}"]], dim=1) for kind in ("cond", "uncond")
     )
     final = denoise(
         injection.unet,

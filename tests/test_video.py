@@ -42,9 +42,7 @@ COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (1
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
-@pytest.mark.parametrize(
-    "side", [64, 720]
-)  # players guess BT.601 or BT.709 by size where the tags are missing
+@pytest.mark.parametrize("side", [64, 720])  # players guess BT.601 or BT.709 by size where the tags are missing
 def test_flat_colours_stay(tmp_path, suffix, side):
     if side == 720 and suffix == ".gif":
         pytest.skip("a gif holds RGB")

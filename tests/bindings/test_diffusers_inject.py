@@ -38,8 +38,7 @@ def run(unet, clips: Tensor, prompts: Tensor) -> Tensor:
 def trace(unet) -> tuple:
     """Everything that an attachment could leave behind."""
     hooks = [
-        (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._forward_hooks_with_kwargs))
-        for m in unet.modules()
+        (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._forward_hooks_with_kwargs)) for m in unet.modules()
     ]
     names = [name for name, _ in unet.named_modules()]
     processors = [type(p) for p in unet.attn_processors.values()]
@@ -133,9 +132,7 @@ def test_frames_see_the_first_and_no_other(unet, adapter, clips, prompts) -> Non
 def test_clips_do_not_mix(unet, motion, adapter, image_tokens, clips, prompts) -> None:
     with inject(unet, motion, adapter, image_tokens, num_frames=FRAMES):
         both = run(unet, clips, prompts)
-        torch.testing.assert_close(
-            run(unet, clips[FRAMES:], prompts[1:]), both[FRAMES:], rtol=1e-4, atol=1e-5
-        )
+        torch.testing.assert_close(run(unet, clips[FRAMES:], prompts[1:]), both[FRAMES:], rtol=1e-4, atol=1e-5)
 
 
 def test_adapter_reads_through_the_layers_of_the_base(unet, adapter, clips, prompts) -> None:
@@ -158,16 +155,12 @@ def test_pooled_norms(unet, make_motion, clips, prompts) -> None:
     with inject(unet, pooled, num_frames=FRAMES):
         moving = run(unet, clips[:FRAMES], prompts[:1])
         standing = run(unet, still, prompts[:1])
-    torch.testing.assert_close(
-        standing, run(unet, still, prompts[:1].repeat(FRAMES, 1, 1)), rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(standing, run(unet, still, prompts[:1].repeat(FRAMES, 1, 1)), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(moving, base, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("mid", [True, False])
-def test_equals_the_motion_unet_of_diffusers(
-    unet, make_motion, diffusers_names, clips, prompts, mid: bool
-) -> None:
+def test_equals_the_motion_unet_of_diffusers(unet, make_motion, diffusers_names, clips, prompts, mid: bool) -> None:
     motion = make_motion(mid=mid, norm_over_frames=True)
     theirs = MotionAdapter(
         block_out_channels=(32, 64),

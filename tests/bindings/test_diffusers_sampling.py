@@ -103,8 +103,7 @@ def euler(unet: UNet2DConditionModel, reference: Tensor, texts: tuple[Tensor, Te
         scaled = x / (sigma**2 + 1).sqrt()
         scaled[:, :, 0] = reference
         conditioned, unconditioned = (
-            unfold_frames(unet(fold_frames(scaled), timestep, text.repeat(4, 1, 1)).sample, 4)
-            for text in texts
+            unfold_frames(unet(fold_frames(scaled), timestep, text.repeat(4, 1, 1)).sample, 4) for text in texts
         )
         x = x + (next_sigma - sigma) * (unconditioned + 2.0 * (conditioned - unconditioned))
     x[:, :, 0] = reference
@@ -141,9 +140,7 @@ def test_starts_from_the_prior(reference) -> None:
 def test_progress(unet, motion, reference, texts) -> None:
     calls = []
     settings = replace(SETTINGS, steps=7)
-    result = animate(
-        unet, *texts, reference, settings, motion=motion, progress=lambda *call: calls.append(call)
-    )
+    result = animate(unet, *texts, reference, settings, motion=motion, progress=lambda *call: calls.append(call))
     assert [call[:2] for call in calls] == [(done, 8) for done in range(1, 9)]
     assert torch.equal(calls[-1][2], result)
 
@@ -169,9 +166,7 @@ def test_text_alone(unet, motion, texts) -> None:
 def test_text_matters(unet, motion, texts) -> None:
     text, no_text = texts
     guided = generate(unet, text, no_text, (4, 8, 8), SETTINGS, motion=motion)
-    assert not torch.allclose(
-        guided, generate(unet, no_text, text, (4, 8, 8), SETTINGS, motion=motion), atol=0.1
-    )
+    assert not torch.allclose(guided, generate(unet, no_text, text, (4, 8, 8), SETTINGS, motion=motion), atol=0.1)
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,7 @@ def test_as_skimage():
         for a, b in zip(frames, truth, strict=True)
     ]
     assert ssim(frames, truth) == pytest.approx(sum(expected) / 3, abs=1e-3)
-    ratios = [
-        metrics.peak_signal_noise_ratio(b.numpy(), a.numpy()) for a, b in zip(frames, truth, strict=True)
-    ]
+    ratios = [metrics.peak_signal_noise_ratio(b.numpy(), a.numpy()) for a, b in zip(frames, truth, strict=True)]
     assert psnr(frames, truth) == pytest.approx(sum(ratios) / 3, abs=1e-3)
 
 

@@ -83,9 +83,7 @@ def test_a_camera_alone_has_no_direction():
 
 
 def test_flow_against_the_truth(scenes):
-    errors = [
-        np.linalg.norm(optical_flow(tensor(clip)) - clip.flow, axis=-1).mean() for _, clip in scenes[:20]
-    ]
+    errors = [np.linalg.norm(optical_flow(tensor(clip)) - clip.flow, axis=-1).mean() for _, clip in scenes[:20]]
     assert np.mean(errors) < 0.3
     scores = [(flow_score(tensor(clip)), np.linalg.norm(clip.flow, axis=-1).mean()) for _, clip in scenes]
     assert np.corrcoef(np.transpose(scores))[0, 1] > 0.9

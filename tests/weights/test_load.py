@@ -79,12 +79,8 @@ def test_official_files(oracle_dir: Path) -> None:
     assert (len(image_tokens.widths), image_tokens.token_dim, image_tokens.num_tokens) == (16, 32, 16)
 
 
-@pytest.mark.parametrize(
-    ("mid", "max_frames", "pooled"), [(True, 32, False), (False, 32, False), (False, 24, True)]
-)
-def test_versions_of_animatediff(
-    tmp_path: Path, oracle_dir: Path, mid: bool, max_frames: int, pooled: bool
-) -> None:
+@pytest.mark.parametrize(("mid", "max_frames", "pooled"), [(True, 32, False), (False, 32, False), (False, 24, True)])
+def test_versions_of_animatediff(tmp_path: Path, oracle_dir: Path, mid: bool, max_frames: int, pooled: bool) -> None:
     state = load_file(oracle_dir / "motion.safetensors")
     for name in list(state):
         if name.endswith(".pe"):
@@ -115,9 +111,7 @@ def test_an_adapter_without_its_middle(tmp_path: Path, oracle_dir: Path) -> None
 
 def test_further_keys_of_the_unet_are_accepted(tmp_path: Path, oracle_dir: Path) -> None:
     path = altered(tmp_path, oracle_dir, "i2v_module", **load_file(oracle_dir / "base.safetensors"))
-    assert equal(
-        load_adapter(path).state_dict(), load_adapter(oracle_dir / "i2v_module.safetensors").state_dict()
-    )
+    assert equal(load_adapter(path).state_dict(), load_adapter(oracle_dir / "i2v_module.safetensors").state_dict())
 
 
 def test_an_unknown_key(tmp_path: Path, oracle_dir: Path) -> None:
@@ -128,9 +122,7 @@ def test_an_unknown_key(tmp_path: Path, oracle_dir: Path) -> None:
 
 def test_a_missing_key(tmp_path: Path, oracle_dir: Path) -> None:
     path = altered(tmp_path, oracle_dir, "i2v_module", **{Q.replace("q_ff", "out_ff"): None})
-    with pytest.raises(
-        WeightsError, match=r"altered\.safetensors: down_blocks.*to_out_ff\.weight is missing"
-    ):
+    with pytest.raises(WeightsError, match=r"altered\.safetensors: down_blocks.*to_out_ff\.weight is missing"):
         load_adapter(path)
 
 
