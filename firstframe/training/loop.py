@@ -147,7 +147,7 @@ class _Log:
 
 
 class FullPrecisionAttention(TorchFunctionMode):
-    """Attention in fp32 under a bf16 autocast: on CPUs without bf16 attention kernels a step takes half the time."""
+    """Attention in fp32 under a bf16 autocast: its gradient in bf16 is slow on CPUs."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
