@@ -120,6 +120,12 @@ def encode_scenes(frames: NDArray[np.uint8], autoencoder: AutoencoderTiny, file:
 
 
 def open_latents(file: Path) -> LatentClips:
-    """What :func:`encode_scenes` wrote, with the captions of its scenes."""
+    """What :func:`encode_scenes` wrote, with the captions of its scenes, forwards and backwards.
+
+    A scene that is there both ways leaves only its caption to tell where its thing moves.
+    """
     latents = load_file(file)["latents"]
-    return LatentClips(latents, [sample_scene(training_seed(i)).caption for i in range(len(latents))])
+    scenes = [sample_scene(training_seed(i)) for i in range(len(latents))]
+    forward = [scene.caption for scene in scenes]
+    backward = {i: caption for i, scene in enumerate(scenes) if (caption := scene.backward_caption) is not None}
+    return LatentClips(torch.cat([latents, latents[[*backward]].flip(1)]), [*forward, *backward.values()])

@@ -63,7 +63,9 @@ def train(model: M, batches: Iterator[Any], loss: Loss, config: LoopConfig, fold
     set_seed(config.seed)
     accelerator = Accelerator(mixed_precision=config.precision)
     weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(
+        weights, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
+    )
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup, config.steps)
     ema = EMAModel(weights, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     ema.to(accelerator.device)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from firstframe.bindings.diffusers import inject, transformer_block
 from firstframe.motion import TemporalAttention
 from firstframe.tiny.text import known_tokens, tokenize
 from firstframe.training import diffusion
-from firstframe.training.data import LatentClips
+from firstframe.training.data import LatentClips, open_latents, training_seed
 from firstframe.training.diffusion import VelocityLoss, drop_words, new_adapter, new_base, new_motion
+from firstframe.training.scenes import sample_scene
 
 CAPTION = "a red star moves left quickly, still camera"
 
@@ -94,6 +98,17 @@ def test_frames_keep_their_place_in_the_clip() -> None:
 
 def is_temporal(module: nn.Module) -> bool:
     return isinstance(module, TemporalAttention)
+
+
+def test_latents_are_opened_forwards_and_backwards(tmp_path: Path) -> None:
+    latents = torch.randn(40, 16, 4, 2, 2).half()
+    save_file({"latents": latents}, tmp_path / "latents.safetensors")
+    clips = open_latents(tmp_path / "latents.safetensors")
+    scenes = [sample_scene(training_seed(i)) for i in range(40)]
+    assert clips.captions[:40] == [scene.caption for scene in scenes]
+    assert clips.captions[40:] == [scene.backward_caption for scene in scenes if scene.camera != "turn"]
+    backward = [latent.flip(0) for latent, scene in zip(latents, scenes, strict=True) if scene.camera != "turn"]
+    assert torch.equal(clips.latents, torch.cat([latents, torch.stack(backward)]))
 
 
 @pytest.mark.parametrize("shown", [1, 4, 16])

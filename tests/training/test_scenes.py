@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from firstframe.training.data import held_out_seed, training_seed
-from firstframe.training.scenes import CAMERAS, COLOURS, DIRECTIONS, SHAPES, SPEEDS, caption_words, render, sample_scene
+from firstframe.training.scenes import (
+    BACKWARDS,
+    CAMERAS,
+    COLOURS,
+    DIRECTIONS,
+    SHAPES,
+    SPEEDS,
+    caption_words,
+    render,
+    sample_scene,
+)
 
 
 def test_same_seed_same_clip() -> None:
@@ -41,6 +51,28 @@ def test_the_thing_goes_where_the_caption_says(direction: str, speed: str) -> No
     centres = np.array([[(mask * x).sum(), (mask * y).sum()] / mask.sum() for mask in masks])
     moved = (centres[-1] - centres[0]) / 5
     assert moved == pytest.approx(np.array(DIRECTIONS[direction]) * SPEEDS[speed] * 128, abs=0.05)
+
+
+@pytest.mark.parametrize("direction", list(DIRECTIONS))
+def test_a_clip_played_backwards_is_the_clip_of_its_backward_caption(direction: str) -> None:
+    forward = replace(sample_scene(3), direction=direction, camera="still camera", start=(0.1, -0.1))
+    end = tuple(x + 4 * v for x, v in zip(forward.start, forward.velocity, strict=True))
+    backward = replace(forward, direction=BACKWARDS[direction], start=(end[0], end[1]))
+    assert forward.backward_caption == backward.caption
+    played = render(forward, num_frames=5).frames[::-1].astype(float)
+    assert np.abs(played - render(backward, num_frames=5).frames).max() <= 2
+
+
+def test_the_camera_goes_backwards_too() -> None:
+    said = {camera: replace(sample_scene(3), camera=camera).backward_caption for camera in CAMERAS}
+    assert said.pop("turn") is None
+    assert {camera: caption and caption.split(", ")[1] for camera, caption in said.items()} == {
+        "still camera": "still camera",
+        "pan left": "pan right",
+        "pan right": "pan left",
+        "zoom in": "zoom out",
+        "zoom out": "zoom in",
+    }
 
 
 @pytest.mark.parametrize("camera", list(CAMERAS))

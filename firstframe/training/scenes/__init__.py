@@ -1,9 +1,10 @@
 """Captioned scenes with known motion, rendered from a seed: data that anyone can make again."""
 
 from .render import Clip, render
-from .scene import CAMERAS, COLOURS, DIRECTIONS, SHAPES, SPEEDS, Scene, caption_words, sample_scene
+from .scene import BACKWARDS, CAMERAS, COLOURS, DIRECTIONS, SHAPES, SPEEDS, Scene, caption_words, sample_scene
 
 __all__ = [
+    "BACKWARDS",
     "CAMERAS",
     "COLOURS",
     "DIRECTIONS",

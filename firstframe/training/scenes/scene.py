@@ -6,7 +6,7 @@ the centre, x to the right and y down. Speeds are in picture sides per frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +29,12 @@ CAMERAS = {
     "zoom in": (0.0, 0.0, 1.012, 0.0),
     "zoom out": (0.0, 0.0, 1 / 1.012, 0.0),
     "turn": (0.0, 0.0, 1.0, 1.0),
+}
+#: What each word becomes when a clip is played backwards. No word says what a backward turn is.
+BACKWARDS = {
+    **{"left": "right", "right": "left", "up": "down", "down": "up"},
+    **{"still camera": "still camera", "pan left": "pan right", "pan right": "pan left"},
+    **{"zoom in": "zoom out", "zoom out": "zoom in"},
 }
 _STILL_SHARE = 0.7
 _EDGE = 0.02  # the thing stays this far inside the picture
@@ -59,6 +65,13 @@ class Scene:
     def caption(self) -> str:
         """The sentence that fixes shape, colour, direction, speed and camera motion."""
         return f"a {self.colour} {self.shape} moves {self.direction} {self.speed}, {self.camera}"
+
+    @property
+    def backward_caption(self) -> str | None:
+        """The sentence for the clip played backwards, None where no words say that."""
+        if self.camera not in BACKWARDS:
+            return None
+        return replace(self, direction=BACKWARDS[self.direction], camera=BACKWARDS[self.camera]).caption
 
     @property
     def velocity(self) -> tuple[float, float]:
