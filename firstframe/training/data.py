@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm, trange
 
-from .scenes import render, sample_scene
+from .scenes import Scene, path, render, sample_scene
 from .scenes.texture import real_crop
 
 NUM_FRAMES = 16
@@ -72,6 +73,22 @@ def _random_crop(rng: np.random.Generator, frames: NDArray[np.uint8], crop: int)
     return frames[clip, frame, top : top + crop, left : left + crop]
 
 
+class ClipBatch(NamedTuple):
+    """A few frames of some clips.
+
+    Attributes:
+        latents: (B, F, C, H, W).
+        captions: one per clip.
+        frames: which frames of the whole clips are shown, (F,).
+        paths: where the thing is in any frame of the whole clip, (B, H, W) bool.
+    """
+
+    latents: Tensor
+    captions: list[str]
+    frames: Tensor
+    paths: Tensor
+
+
 @dataclass(frozen=True)
 class LatentClips:
     """Encoded training scenes.
@@ -79,32 +96,32 @@ class LatentClips:
     Attributes:
         latents: (clips, F, C, H, W), unit variance.
         captions: one per clip.
+        paths: where the thing is in any frame, (clips, H, W) bool.
     """
 
     latents: Tensor
     captions: list[str]
+    paths: Tensor
 
-    def batches(self, batch_size: int, shown: int, seed: int) -> Iterator[tuple[Tensor, list[str], Tensor]]:
+    def batches(self, batch_size: int, shown: int, seed: int) -> Iterator[ClipBatch]:
         """Endless random batches of ``shown`` frames of a clip, in order.
 
         One frame is any frame. More are frame 0 and others drawn anew for each batch: few frames of many clips
         teach a motion module what the words mean in less time than all frames of few clips.
-
-        Yields:
-            latents (batch_size, shown, C, H, W) fp32, their captions, and which frames they are (shown,).
         """
         generator = torch.Generator().manual_seed(seed)
         clips, length = self.latents.shape[:2]
         while True:
             chosen = torch.randint(clips, (batch_size,), generator=generator)
-            captions = [self.captions[i] for i in chosen.tolist()]
+            captions, paths = [self.captions[i] for i in chosen.tolist()], self.paths[chosen]
+            first = torch.zeros(1, dtype=torch.long)
             if shown == 1:
                 frames = torch.randint(length, (batch_size,), generator=generator)
-                yield self.latents[chosen, frames].unsqueeze(1).float(), captions, torch.zeros(1, dtype=torch.long)
+                yield ClipBatch(self.latents[chosen, frames].unsqueeze(1).float(), captions, first, paths)
             else:
                 later = torch.randperm(length - 1, generator=generator)[: shown - 1].sort().values + 1
-                frames = torch.cat([torch.zeros(1, dtype=torch.long), later])
-                yield self.latents[chosen][:, frames].float(), captions, frames
+                frames = torch.cat([first, later])
+                yield ClipBatch(self.latents[chosen][:, frames].float(), captions, frames, paths)
 
 
 @torch.inference_mode()
@@ -128,4 +145,15 @@ def open_latents(file: Path) -> LatentClips:
     scenes = [sample_scene(training_seed(i)) for i in range(len(latents))]
     forward = [scene.caption for scene in scenes]
     backward = {i: caption for i, scene in enumerate(scenes) if (caption := scene.backward_caption) is not None}
-    return LatentClips(torch.cat([latents, latents[[*backward]].flip(1)]), [*forward, *backward.values()])
+    paths = torch.from_numpy(np.stack([_latent_path(scene) for scene in scenes]))
+    return LatentClips(
+        torch.cat([latents, latents[[*backward]].flip(1)]),
+        [*forward, *backward.values()],
+        torch.cat([paths, paths[[*backward]]]),
+    )
+
+
+def _latent_path(scene: Scene) -> NDArray[np.bool_]:
+    """:func:`.scenes.path` at the resolution of latents, (H/8, W/8)."""
+    whole: NDArray[np.bool_] = path(scene, NUM_FRAMES, SIZE).reshape(SIZE // 8, 8, SIZE // 8, 8).any((1, 3))
+    return whole

@@ -19,9 +19,10 @@ from ..motion import MotionConfig, MotionModule, TemporalAttention, sinusoidal_p
 from ..tiny.config import MOTION, NOISE_SCHEDULE, NUM_FRAMES, UNET
 from ..tiny.model import new_text_encoder
 from ..tiny.text import known_tokens, tokenize
+from .data import ClipBatch
 
-Batch = tuple[Tensor, list[str], Tensor]
 SNR_RANGE = (1.0, 5.0)
+PATH_WEIGHT = 6.0
 DROP_TEXT = 0.1
 DROP_WORD = 0.03
 
@@ -90,31 +91,35 @@ class VelocityLoss:
     """Mean squared error of v (arXiv 2202.00512), weighted to be that of the clean latents times their SNR in [1, 5].
 
     The upper end is min-SNR's (arXiv 2303.09556), the lower one that of truncated SNR (arXiv 2202.00512, section 4):
-    without it little is learned of the noisiest steps, which settle a clip's colours for all its frames.
+    without it little is learned of the noisiest steps, which settle a clip's colours for all its frames. Places that
+    the thing passes count PATH_WEIGHT times: they are what the caption speaks of.
 
     Args:
-        clean_first_frame: keep frame 0 un-noised and out of the loss, as the adapter is trained
+        clean_share: of the clips in which frame 0 is un-noised and out of the loss. The adapter is trained with 1
             (arXiv 2312.16693, section 3.2).
     """
 
-    def __init__(self, clean_first_frame: bool = False) -> None:
+    def __init__(self, clean_share: float = 0.0) -> None:
         self.schedule = DDPMScheduler(**NOISE_SCHEDULE)
-        self.clean_first_frame = clean_first_frame
+        self.clean_share = clean_share
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Batch of latents (B, F, C, H, W), captions, and which frames of the clip they are (F,), to the loss."""
-        latents, captions, frames = batch
-        place_frames(model, frames)
-        first = int(self.clean_first_frame)
+    def __call__(self, model: nn.Module, batch: ClipBatch) -> Tensor:
+        """The loss of one batch, with timesteps and noise drawn anew."""
+        latents = batch.latents
+        place_frames(model, batch.frames)
         timestep = torch.randint(len(self.schedule.betas), (len(latents),))
         noise = torch.randn_like(latents)
         noisy = self.schedule.add_noise(latents, noise, timestep)
-        noisy[:, :first] = latents[:, :first]
+        clean = torch.rand(len(latents)) < self.clean_share
+        noisy[clean, 0] = latents[clean, 0]
         velocity = self.schedule.get_velocity(latents, noise, timestep)
-        output = model(noisy, timestep, drop_words(tokenize(captions)))
-        error = functional.mse_loss(output[:, first:].float(), velocity[:, first:], reduction="none").mean((1, 2, 3, 4))
+        output = model(noisy, timestep, drop_words(tokenize(batch.captions)))
+        error = functional.mse_loss(output.float(), velocity, reduction="none").mean(2)
+        weight = torch.where(batch.paths, PATH_WEIGHT, 1.0).unsqueeze(1).repeat(1, latents.shape[1], 1, 1)
+        weight[clean, 0] = 0.0
+        of_clip = (error * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
         snr = _signal_to_noise(self.schedule, timestep)
-        return (error * snr.clamp(*SNR_RANGE) / (snr + 1)).mean()
+        return (of_clip * snr.clamp(*SNR_RANGE) / (snr + 1)).mean()
 
 
 def _signal_to_noise(schedule: DDPMScheduler, timestep: Tensor) -> Tensor:

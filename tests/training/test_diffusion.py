@@ -13,7 +13,7 @@ from firstframe.bindings.diffusers import inject, transformer_block
 from firstframe.motion import TemporalAttention
 from firstframe.tiny.text import known_tokens, tokenize
 from firstframe.training import diffusion
-from firstframe.training.data import LatentClips, open_latents, training_seed
+from firstframe.training.data import ClipBatch, LatentClips, open_latents, training_seed
 from firstframe.training.diffusion import VelocityLoss, drop_words, new_adapter, new_base, new_motion
 from firstframe.training.scenes import sample_scene
 
@@ -28,19 +28,52 @@ class Spy(nn.Module):
         return torch.zeros_like(noisy)
 
 
+def batch_of(latents: Tensor, paths: Tensor | None = None) -> ClipBatch:
+    clips, frames, _, height, width = latents.shape
+    nowhere = torch.zeros(clips, height, width, dtype=torch.bool)
+    return ClipBatch(latents, [CAPTION] * clips, torch.arange(frames), nowhere if paths is None else paths)
+
+
 def test_clean_first_frame_is_shown_and_left_out_of_the_loss() -> None:
     torch.manual_seed(0)
     spy, latents = Spy(), torch.randn(2, 4, 4, 8, 8)
-    VelocityLoss(clean_first_frame=True)(spy, (latents, [CAPTION] * 2, torch.arange(4)))
+    latents[:, 0] *= 100  # its velocity would be the whole loss
+    assert VelocityLoss(clean_share=1.0)(spy, batch_of(latents)) < 2
     assert torch.equal(spy.noisy[:, 0], latents[:, 0])
     assert not torch.isclose(spy.noisy[:, 1:], latents[:, 1:]).any(dim=(2, 3, 4)).all()
+
+
+def test_a_share_of_the_clips_begins_clean() -> None:
+    torch.manual_seed(0)
+    spy, latents = Spy(), torch.randn(64, 2, 4, 4, 4)
+    VelocityLoss(clean_share=0.5)(spy, batch_of(latents))
+    clean = (spy.noisy[:, 0] == latents[:, 0]).all((1, 2, 3))
+    assert 16 < clean.sum() < 48
+
+
+def test_where_the_thing_passes_counts_more() -> None:
+    """A velocity of power 1 on the left, where the thing is, and of power 0 elsewhere."""
+    latents = torch.zeros(4, 2, 4, 8, 8)
+    paths = torch.zeros(4, 8, 8, dtype=torch.bool)
+    paths[:, :, :2] = True
+
+    class Left(nn.Module):
+        def forward(self, noisy: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
+            alpha_squared = loss.schedule.alphas_cumprod[timestep]
+            self.weight = 1 / (alpha_squared / (1 - alpha_squared)).clamp(1, 5) * (1 / (1 - alpha_squared))
+            right = noisy * (alpha_squared / (1 - alpha_squared)).sqrt()[:, None, None, None, None]
+            return right + torch.where(paths, self.weight.sqrt()[:, None, None], 0.0)[:, None, None]
+
+    loss = VelocityLoss()
+    share = 2 * diffusion.PATH_WEIGHT / (2 * diffusion.PATH_WEIGHT + 6)
+    assert loss(Left(), batch_of(latents, paths)).item() == pytest.approx(share, rel=1e-3)
 
 
 def test_loss_of_silence_is_the_weighted_power_of_the_velocity() -> None:
     """Latents and noise have power 1, so v has too; the weight is the SNR within 1 to 5 over SNR + 1."""
     torch.manual_seed(0)
     loss, spy = VelocityLoss(), Spy()
-    value = loss(spy, (torch.randn(8, 2, 4, 32, 32), [CAPTION] * 8, torch.arange(2)))
+    value = loss(spy, batch_of(torch.randn(8, 2, 4, 32, 32)))
     alpha = loss.schedule.alphas_cumprod[spy.timestep]
     snr = alpha / (1 - alpha)
     assert value.item() == pytest.approx((snr.clamp(1, 5) / (snr + 1)).mean().item(), rel=0.02)
@@ -55,7 +88,7 @@ def test_the_right_velocity_has_no_loss() -> None:
             return noisy * (alpha_squared / (1 - alpha_squared)).sqrt()
 
     loss = VelocityLoss()
-    assert loss(Seer(), (torch.zeros(4, 2, 4, 8, 8), [CAPTION] * 4, torch.arange(2))) < 1e-6
+    assert loss(Seer(), batch_of(torch.zeros(4, 2, 4, 8, 8))) < 1e-6
 
 
 def test_dropped_words_become_unknown_and_the_ends_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,9 +109,8 @@ def test_new_adapter_starts_as_a_copy_that_adds_nothing_and_alone_gets_gradients
     for site in adapter:
         query = transformer_block(model.unet, site).attn1.to_q.weight
         assert torch.equal(adapter[site].to_q.weight, query)
-    batch = (torch.randn(1, 3, 4, 16, 16), [CAPTION], torch.arange(3))
     with inject(model.unet, model.parts["motion"], adapter, num_frames=3):
-        VelocityLoss(clean_first_frame=True)(model, batch).backward()
+        VelocityLoss(clean_share=1.0)(model, batch_of(torch.randn(1, 3, 4, 16, 16))).backward()
     trained = {name for name, weight in model.named_parameters() if weight.grad is not None}
     assert trained and all(name.startswith("parts.adapter.") for name in trained)
 
@@ -101,7 +133,7 @@ def is_temporal(module: nn.Module) -> bool:
 
 
 def test_latents_are_opened_forwards_and_backwards(tmp_path: Path) -> None:
-    latents = torch.randn(40, 16, 4, 2, 2).half()
+    latents = torch.randn(40, 16, 4, 16, 16).half()
     save_file({"latents": latents}, tmp_path / "latents.safetensors")
     clips = open_latents(tmp_path / "latents.safetensors")
     scenes = [sample_scene(training_seed(i)) for i in range(40)]
@@ -109,15 +141,19 @@ def test_latents_are_opened_forwards_and_backwards(tmp_path: Path) -> None:
     assert clips.captions[40:] == [scene.backward_caption for scene in scenes if scene.camera != "turn"]
     backward = [latent.flip(0) for latent, scene in zip(latents, scenes, strict=True) if scene.camera != "turn"]
     assert torch.equal(clips.latents, torch.cat([latents, torch.stack(backward)]))
+    turned = [i for i, scene in enumerate(scenes) if scene.camera != "turn"]
+    assert torch.equal(clips.paths[40:], clips.paths[turned])
 
 
 @pytest.mark.parametrize("shown", [1, 4, 16])
 def test_batches_show_the_frames_they_name(shown: int) -> None:
     latents = torch.arange(16.0).expand(3, 16).reshape(3, 16, 1, 1, 1).repeat(1, 1, 4, 2, 2)
-    batches = LatentClips(latents, ["one", "two", "three"]).batches(5, shown, seed=0)
+    batches = LatentClips(latents, ["one", "two", "three"], torch.ones(3, 2, 2, dtype=torch.bool)).batches(
+        5, shown, seed=0
+    )
     for _ in range(4):
-        shown_latents, captions, frames = next(batches)
-        assert shown_latents.shape == (5, shown, 4, 2, 2) and len(captions) == 5
+        shown_latents, captions, frames, paths = next(batches)
+        assert shown_latents.shape == (5, shown, 4, 2, 2) and len(captions) == len(paths) == 5
         if shown > 1:
             assert frames[0] == 0 and (frames.diff() > 0).all()
             assert torch.equal(shown_latents[0, :, 0, 0, 0], frames.float())

@@ -16,6 +16,7 @@ from firstframe.training.scenes import (
     SHAPES,
     SPEEDS,
     caption_words,
+    path,
     render,
     sample_scene,
 )
@@ -73,6 +74,15 @@ def test_the_camera_goes_backwards_too() -> None:
         "zoom in": "zoom out",
         "zoom out": "zoom in",
     }
+
+
+@pytest.mark.parametrize("camera", list(CAMERAS))
+def test_the_path_holds_the_thing_and_little_else(camera: str) -> None:
+    scene = replace(sample_scene(9), camera=camera)
+    covered = path(scene)
+    passed = render(scene, with_flow=False).masks.max(0) > 0.01
+    assert not (passed & ~covered).any()
+    assert passed.sum() > 0.4 * covered.sum()
 
 
 @pytest.mark.parametrize("camera", list(CAMERAS))

@@ -1,6 +1,6 @@
 """Captioned scenes with known motion, rendered from a seed: data that anyone can make again."""
 
-from .render import Clip, render
+from .render import Clip, path, render
 from .scene import BACKWARDS, CAMERAS, COLOURS, DIRECTIONS, SHAPES, SPEEDS, Scene, caption_words, sample_scene
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Clip",
     "Scene",
     "caption_words",
+    "path",
     "render",
     "sample_scene",
 ]

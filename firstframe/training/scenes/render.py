@@ -49,6 +49,18 @@ def render(scene: Scene, num_frames: int = 16, size: int = 128, with_flow: bool 
     return Clip(np.round(frames * 255).astype(np.uint8), masks, np.asarray(flow, np.float32))
 
 
+def path(scene: Scene, num_frames: int = 16, size: int = 128) -> NDArray[np.bool_]:
+    """Where the thing is in any frame: (size, size) bool, discs around it that hold it with a little to spare."""
+    y, x = np.mgrid[:size, :size]
+    covered = np.zeros((size, size), np.bool_)
+    for frame in range(num_frames):
+        view = _world_to_picture(scene, frame, size)
+        column, row = (view @ _thing_to_world(scene, frame))[:2, 2]
+        radius = 1.25 * scene.diameter / 2 * np.linalg.norm(view[:2, 0])
+        covered |= (x - column) ** 2 + (y - row) ** 2 < radius**2
+    return covered
+
+
 def _world_to_picture(scene: Scene, frame: int, size: int) -> NDArray[np.float64]:
     """3x3 affine: world (picture sides from the centre) to pixels of this frame."""
     pan_x, pan_y, zoom, turn = CAMERAS[scene.camera]
