@@ -15,7 +15,8 @@ PACKAGE = ROOT / "firstframe"
 # A module may import from its own rank and from those above it in this list.
 RANKS = [
     {"shapes", "sites", "errors"},
-    {"attention", "image_tokens", "motion", "prior", "color", "lab8", "reference", "video", "metrics"},
+    {"attention", "blocks", "guidance", "image_tokens", "motion", "prior", "retention"},
+    {"color", "lab8", "reference", "video", "metrics"},
     {"adapter"},
     {"weights"},
     {"training", "tiny", "bindings"},

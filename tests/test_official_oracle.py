@@ -94,7 +94,7 @@ def test_sampling(injection, expected: dict[str, Tensor]) -> None:
         torch.cat([expected[f"B.text_{kind}"], expected[f"B.image_{kind}"]], dim=1) for kind in ("cond", "uncond")
     )
     final = denoise(
-        injection.unet,
+        injection,
         scheduler,
         latents,
         text,

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from .files import load_metadata, load_state_dict, save_state_dict
 from .layouts import LAYOUTS, Layout, detect_layout
-from .load import load_adapter, load_image_tokens, load_motion, save_adapter, save_image_tokens, save_motion
+from .load import (
+    load_adapter,
+    load_image_tokens,
+    load_motion,
+    load_retention,
+    save_adapter,
+    save_image_tokens,
+    save_motion,
+    save_retention,
+)
 
 __all__ = [
     "LAYOUTS",
@@ -14,9 +23,11 @@ __all__ = [
     "load_image_tokens",
     "load_metadata",
     "load_motion",
+    "load_retention",
     "load_state_dict",
     "save_adapter",
     "save_image_tokens",
     "save_motion",
+    "save_retention",
     "save_state_dict",
 ]

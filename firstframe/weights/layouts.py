@@ -10,26 +10,35 @@ from typing import Literal
 from ..errors import WeightsError
 from .keymaps import ANIMATEDIFF, OFFICIAL_ADAPTER, OFFICIAL_IMAGE_TOKENS, KeyMap
 
-Kind = Literal["i2v_adapter", "motion_module", "image_tokens"]
+Kind = Literal["i2v_adapter", "motion_module", "image_tokens", "retention"]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A family of files: it is one if any name in it matches ``signature`` from its beginning."""
+    """A family of files: it is one if any name in it matches ``signature`` from its beginning.
+
+    Where a file holds several of our own kinds, those names belong to this one that match ``members``.
+    """
 
     name: str
     kind: Kind
     signature: str
     keymap: KeyMap | None = None
+    members: str = ""
 
     def fires(self, names: Iterable[str]) -> bool:
         """Whether tensors of these names are in this layout."""
         return any(re.match(self.signature, name) for name in names)
 
+    def owns(self, name: str) -> bool:
+        """Whether the tensor of this name belongs to this kind in a file of several."""
+        return re.match(self.members, name) is not None
+
 
 LAYOUTS = (
+    Layout("FirstFrame retention branch", "retention", r"projections\.\d+\.", members=r"(?!sites\.)"),
     Layout("FirstFrame I2V adapter", "i2v_adapter", r"sites\.\w+\.to_q\."),
-    Layout("FirstFrame motion module", "motion_module", r"sites\.\w+\.proj_in\."),
+    Layout("FirstFrame motion module", "motion_module", r"sites\.\w+\.proj_in\.", members=r"sites\."),
     Layout("FirstFrame image tokens", "image_tokens", r"sites\.\w+\.to_k_ip\."),
     Layout("official I2V-Adapter", "i2v_adapter", r".*\.attn1\.to_q_ff\.", OFFICIAL_ADAPTER),
     Layout("AnimateDiff", "motion_module", r".*\.motion_modules\.\d+\.temporal_transformer\.", ANIMATEDIFF),
@@ -40,6 +49,7 @@ _WANTED: dict[Kind, str] = {
     "i2v_adapter": "an I2V adapter",
     "motion_module": "a motion module",
     "image_tokens": "image token projections",
+    "retention": "a frame retention branch",
 }
 
 
@@ -55,3 +65,12 @@ def detect_layout(names: Iterable[str], kind: Kind) -> Layout:
             return layout
     found = " and ".join(layout.name for layout in fitting) or f"tensors such as {min(names, default='none')!r}"
     raise WeightsError(f"{_WANTED[kind]} was expected, but this file holds {found}")
+
+
+def carries_motion(names: Iterable[str]) -> bool:
+    """Whether a retention branch's file of these names brings a motion module that was trained with it."""
+    names = list(names)
+    return all(layout.fires(names) for layout in LAYOUTS if layout.name in _CARRIED)
+
+
+_CARRIED = {"FirstFrame retention branch", "FirstFrame motion module"}

@@ -18,10 +18,11 @@ from ..attention import AttentionFunction, scaled_dot_product_attention
 from ..errors import FirstFrameError, WeightsError
 from ..image_tokens import ImageTokenAdapter
 from ..motion import MotionConfig, MotionModule
-from ..sites import Site
+from ..retention import RetentionBranch, RetentionConfig
+from ..sites import Site, UNetConfig
 from .files import StateDict, load_metadata, load_state_dict, save_state_dict
 from .keymaps import KeyMap, to_ours
-from .layouts import Kind, detect_layout
+from .layouts import Kind, carries_motion, detect_layout
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -53,11 +54,19 @@ def _contents(path: Path | str, kind: Kind) -> Iterator[_Contents]:
     """Read a file; what goes wrong with its contents inside the block becomes an error that names it."""
     state, metadata = load_state_dict(path), load_metadata(path)
     try:
-        keymap = detect_layout(state, kind).keymap
-        renamed = to_ours(state, keymap) if keymap else state
-        yield _Contents(path, renamed, json.loads(metadata.get("firstframe.config", "{}")), keymap)
+        layout = detect_layout(state, kind)
+        if carries_motion(state):
+            state = {name: tensor for name, tensor in state.items() if layout.owns(name)}
+        renamed = to_ours(state, layout.keymap) if layout.keymap else state
+        stored = metadata.get(_config_key(kind, metadata.get("firstframe.kind")), "{}")
+        yield _Contents(path, renamed, json.loads(stored), layout.keymap)
     except FirstFrameError as error:
         raise WeightsError(f"{path}: {error}") from error
+
+
+def _config_key(kind: Kind, kind_of_file: str | None) -> str:
+    """Where the metadata has the configuration of ``kind``: a part that is carried along has a key of its own."""
+    return "firstframe.config" if kind_of_file in (None, kind) else f"firstframe.config.{kind}"
 
 
 def load_adapter(
@@ -111,11 +120,37 @@ def load_image_tokens(
         )
 
 
+def load_retention(
+    path: Path | str,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    dtype: torch.dtype | None = torch.float32,
+) -> RetentionBranch:
+    """A frame retention branch from our own layout, as :func:`load_adapter`.
+
+    A motion module that was trained with it and is in the same file is what :func:`load_motion` gives.
+    """
+    with _contents(path, "retention") as contents:
+        config = _retention_config(contents)
+        return _filled(partial(RetentionBranch, config, attention=attention), operations, contents, dtype)
+
+
+def _retention_config(contents: _Contents) -> RetentionConfig:
+    if not contents.config:
+        raise WeightsError("the metadata firstframe.config is missing, which says for which UNet the branch is")
+    unet, motion, stem = (contents.config[part] for part in ("unet", "motion", "stem_channels"))
+    return RetentionConfig(UNetConfig(**_with_tuples(unet)), MotionConfig(**_with_tuples(motion)), tuple(stem))
+
+
+def _with_tuples(stored: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+
+
 def _motion_config(contents: _Contents) -> MotionConfig:
     """From the metadata, else off the shapes: 24 positions mean v1, where the UNet's norms pool."""
     if contents.config:
-        stored = contents.config
-        return MotionConfig(**{**stored, "block_out_channels": tuple(stored["block_out_channels"])})
+        return MotionConfig(**_with_tuples(contents.config))
     widths = contents.widths("proj_in.weight")
     down = {site: width for site, width in sorted(widths.items()) if site.stage == "down"}
     positions = [tensor.shape[1] for name, tensor in contents.state.items() if name.endswith(".pe")]
@@ -183,6 +218,24 @@ def save_image_tokens(
     """Write ``image_tokens`` in our own layout, as :func:`save_adapter`."""
     config = {"num_heads": image_tokens.num_heads, "num_tokens": image_tokens.num_tokens}
     _save(path, image_tokens, "image_tokens", config, metadata, dtype)
+
+
+def save_retention(
+    path: Path | str,
+    branch: RetentionBranch,
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float16,
+    motion: MotionModule | None = None,
+) -> None:
+    """Write ``branch`` in our own layout, as :func:`save_adapter`.
+
+    ``motion`` is the primary's motion module where it was trained together with the branch.
+    """
+    modules, metadata = dict(branch.named_children()), dict(metadata or {})
+    if motion is not None:
+        modules.update(motion.named_children())
+        metadata["firstframe.config.motion_module"] = json.dumps(asdict(motion.config))
+    _save(path, nn.ModuleDict(modules), "retention", asdict(branch.config), metadata, dtype)
 
 
 def _save(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from firstframe.adapter import I2VAdapter
-from firstframe.bindings.diffusers import unet_config
+from firstframe.bindings.diffusers import Retention, unet_config
 from firstframe.image_tokens import ImageTokenAdapter
 from firstframe.motion import MotionConfig, MotionModule
+from firstframe.retention import RetentionBranch, RetentionConfig
 
 CONFIG: dict[str, Any] = {
     "sample_size": 8,
@@ -77,3 +79,13 @@ def adapter(unet: UNet2DConditionModel) -> nn.Module:
 def image_tokens(unet: UNet2DConditionModel) -> nn.Module:
     """Random projections for 3 image tokens."""
     return randomised(ImageTokenAdapter(unet_config(unet).attention_sites, 16, 4, num_tokens=3), 3)
+
+
+@pytest.fixture
+def retention(unet: UNet2DConditionModel, motion: MotionModule) -> Retention:
+    """A random frame retention branch and the features of a random picture of 64 x 64 pixels."""
+    config = RetentionConfig(unet_config(unet), replace(motion.config, mid=False), stem_channels=(4, 4, 8, 8))
+    branch = randomised(RetentionBranch(config), 4)
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator("cpu").manual_seed(7))
+    with torch.no_grad():
+        return Retention(branch, branch.encode(picture))

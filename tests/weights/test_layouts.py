@@ -7,6 +7,7 @@ from firstframe.adapter import I2VAdapter
 from firstframe.errors import WeightsError
 from firstframe.image_tokens import ImageTokenAdapter
 from firstframe.motion import MotionConfig, MotionModule
+from firstframe.retention import RetentionBranch, RetentionConfig
 from firstframe.sites import SD15
 from firstframe.weights import LAYOUTS, detect_layout
 from firstframe.weights.keymaps import to_theirs
@@ -19,7 +20,10 @@ def example(kind: str) -> dict[str, torch.Tensor]:
             return I2VAdapter(SD15.attention_sites, 8).state_dict()
         if kind == "image_tokens":
             return ImageTokenAdapter(SD15.attention_sites, 768, 8).state_dict()
-        return MotionModule(MotionConfig(SD15.block_out_channels, 2, True, 32)).state_dict()
+        motion = MotionConfig(SD15.block_out_channels, 2, True, 32)
+        if kind == "retention":
+            return RetentionBranch(RetentionConfig(SD15, motion)).state_dict()
+        return MotionModule(motion).state_dict()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)

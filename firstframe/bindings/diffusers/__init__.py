@@ -6,12 +6,13 @@ rows as a clip, :func:`animate` samples a clip from a picture's latent.
 
 from __future__ import annotations
 
-from .inject import Injection, inject
+from .inject import Injection, Retention, inject
 from .sampling import SamplingSettings, animate, animatediff_scheduler, generate
 from .unet import transformer_block, unet_config
 
 __all__ = [
     "Injection",
+    "Retention",
     "SamplingSettings",
     "animate",
     "animatediff_scheduler",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -16,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from ...adapter import I2VAdapter
 from ...image_tokens import ImageTokenAdapter, ImageTokenAttention
 from ...motion import MotionModule
+from ...retention import RetentionBranch
 from ...shapes import fold_frames, unfold_frames
 from ...sites import Site
 
@@ -42,7 +44,7 @@ def hook_adapter(
     """Cross-frame attention beside the self-attention ``attention``, through its own to_k and to_v."""
 
     def hook(attn: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if injection.adapter_scale == 0.0:
+        if injection.adapter_scale == 0.0 or not injection.sees_picture:
             return output
         states = rearrange(args[0], "(b f) n c -> b f n c", f=injection.num_frames)
         key0, value0 = attn.to_k(states[:, 0]), attn.to_v(states[:, 0])
@@ -97,6 +99,10 @@ class ImageTokenHooks:
         self.tokens: Tensor
         self.residual: Tensor
 
+    @property
+    def _used(self) -> bool:
+        return self.injection.image_scale != 0.0 and self.injection.sees_picture
+
     def split(self, _: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> Any:
         """Before the attention."""
         context = kwargs["encoder_hidden_states"]
@@ -105,13 +111,13 @@ class ImageTokenHooks:
 
     def attend(self, _: nn.Module, args: Any, query: Tensor) -> None:
         """After the query's projection."""
-        if self.injection.image_scale != 0.0:
+        if self._used:
             self.residual = self.injection.image_scale * self.leaf(query, self.tokens)
         del self.tokens
 
     def add(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         """Before the output projection. Nothing is kept for longer than one call."""
-        if self.injection.image_scale == 0.0:
+        if not self._used:
             return None
         states = args[0] + self.residual
         del self.residual
@@ -126,6 +132,43 @@ def hook_image_tokens(
     yield attention.register_forward_pre_hook(hooks.split, with_kwargs=True)
     yield attention.to_q.register_forward_hook(hooks.attend)
     yield attention.to_out[0].register_forward_pre_hook(hooks.add)
+
+
+def hook_retention(
+    unet: nn.Module, branch: RetentionBranch, features: Tensor, injection: Injection
+) -> Iterator[RemovableHandle]:
+    """The branch's residuals on the skip connections, added to those of a ControlNet if there are any."""
+
+    def retain(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if injection.retention_scale == 0.0 or not injection.sees_picture:
+            return None
+        sample, timestep, text = (
+            args[i] if i < len(args) else kwargs[name]
+            for i, name in enumerate(("sample", "timestep", "encoder_hidden_states"))
+        )
+        noisy = unfold_frames(sample, injection.num_frames)
+        clips = len(noisy)
+        if injection.image_tokens is not None:
+            text = text[:, : -injection.image_tokens.num_tokens]
+        each = _timestep_of_each_clip(timestep, clips, noisy)
+        residuals = branch(noisy, each, text, features.expand(clips, -1, -1, -1))
+        scaled = [injection.retention_scale * residual for residual in residuals]
+        others = kwargs.get("down_block_additional_residuals") or [0.0] * len(scaled)
+        middle = kwargs.get("mid_block_additional_residual")
+        return args, {
+            **kwargs,
+            "down_block_additional_residuals": tuple(ours + other for ours, other in zip(scaled, others, strict=True)),
+            # the UNet takes the other residuals for a ControlNet's only where this one is given
+            "mid_block_additional_residual": torch.zeros((), dtype=sample.dtype) if middle is None else middle,
+        }
+
+    yield unet.register_forward_pre_hook(retain, with_kwargs=True)
+
+
+def _timestep_of_each_clip(timestep: Any, clips: int, like: Tensor) -> Tensor:
+    """A number, one for all or one for each picture, as one for each clip (B,)."""
+    steps = torch.as_tensor(timestep, device=like.device).reshape(-1)
+    return steps.expand(clips) if len(steps) == 1 else steps[:: len(steps) // clips]
 
 
 def hook_pooled_norm(norm: nn.Module, injection: Injection) -> Iterator[RemovableHandle]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ...adapter import I2VAdapter
 from ...errors import FramesError, InjectionError, ModelMismatchError
 from ...image_tokens import ImageTokenAdapter
 from ...motion import MotionModule
+from ...retention import RetentionBranch
 from ...sites import Site, UNetConfig, check_sites
 from . import hooks
 from .unet import transformer_block, unet_config
@@ -23,12 +24,19 @@ from .unet import transformer_block, unet_config
 _ATTACHED = "_firstframe_injection"
 
 
+class Retention(NamedTuple):
+    """A branch and what its stem made of the picture, (1, C, h, w)."""
+
+    branch: RetentionBranch
+    features: Tensor
+
+
 @dataclass
 class Injection:
-    """What :func:`inject` attached. ``num_frames`` and the scales may be changed between calls.
+    """What :func:`inject` attached. ``num_frames``, the scales and ``sees_picture`` may be changed between calls.
 
-    A scale of 0 takes the part out of the computation, bit for bit. As a context manager it ejects at
-    the end.
+    A scale of 0 takes the part out of the computation, bit for bit; without ``sees_picture`` all parts but the motion
+    module are out. As a context manager it ejects at the end.
     """
 
     unet: UNet2DConditionModel
@@ -36,9 +44,12 @@ class Injection:
     motion: MotionModule | None = None
     adapter: I2VAdapter | None = None
     image_tokens: ImageTokenAdapter | None = None
+    retention: Retention | None = None
     motion_scale: float = 1.0
     adapter_scale: float = 1.0
     image_scale: float = 1.0
+    retention_scale: float = 1.0
+    sees_picture: bool = True
     _handles: list[RemovableHandle] = field(default_factory=list, repr=False)
 
     def eject(self) -> None:
@@ -63,11 +74,13 @@ def inject(
     motion: MotionModule | None = None,
     adapter: I2VAdapter | None = None,
     image_tokens: ImageTokenAdapter | None = None,
+    retention: Retention | None = None,
     *,
     num_frames: int,
     motion_scale: float = 1.0,
     adapter_scale: float = 1.0,
     image_scale: float = 1.0,
+    retention_scale: float = 1.0,
 ) -> Injection:
     """Attach parts to ``unet`` until ``eject()``; gradients flow through all of them.
 
@@ -81,7 +94,9 @@ def inject(
     """
     if _ATTACHED in unet.__dict__:
         raise InjectionError("this UNet already has FirstFrame parts attached; eject() them first")
-    injection = Injection(unet, num_frames, motion, adapter, image_tokens, motion_scale, adapter_scale, image_scale)
+    parts = (motion, adapter, image_tokens, retention)
+    scales = (motion_scale, adapter_scale, image_scale, retention_scale)
+    injection = Injection(unet, num_frames, *parts, *scales)
     _check(injection, unet_config(unet))
     unet.__dict__[_ATTACHED] = injection
     injection._handles.extend(_hooks(injection))
@@ -102,6 +117,11 @@ def _check(injection: Injection, config: UNetConfig) -> None:
         check_sites("image token adapter", image_tokens.widths, config.attention_sites)
         _check_heads("image token adapter", image_tokens.num_heads, config.num_heads)
 
+    if injection.retention is not None and injection.retention.branch.config.unet != config:
+        raise ModelMismatchError(
+            f"the retention branch was made for another UNet: {injection.retention.branch.config.unet}, not {config}"
+        )
+
 
 def _check_heads(part: str, wanted: int, available: int) -> None:
     if wanted != available:
@@ -112,6 +132,8 @@ def _hooks(injection: Injection) -> Iterator[RemovableHandle]:
     unet = injection.unet
     attention_sites = unet_config(unet).attention_sites
     yield unet.register_forward_pre_hook(_whole_clips(injection), with_kwargs=True)
+    if injection.retention is not None:
+        yield from hooks.hook_retention(unet, *injection.retention, injection)
     for site in attention_sites:
         block: Any = transformer_block(unet, site)
         if injection.adapter is not None and site in injection.adapter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -11,11 +11,13 @@ from torch import Tensor
 
 from ...adapter import I2VAdapter
 from ...errors import FirstFrameError, FramesError, ModelMismatchError
+from ...guidance import DualGuidance
 from ...image_tokens import ImageTokenAdapter
 from ...motion import MotionModule
 from ...prior import frame_similarity_prior, mask_generator
 from ...shapes import fold_frames, unfold_frames
-from .inject import inject
+from .dual import dual_output
+from .inject import Injection, Retention, inject
 
 Progress = Callable[[int, int, Tensor], None]
 """Called after each step with the steps done (from 1), the steps in all, and the latents (1, C, F, H, W)."""
@@ -28,7 +30,8 @@ class SamplingSettings:
     ``start_time`` (t0, in (0, 1]) is the share of the noise schedule that is run, always in ``steps``
     steps: less is steadier and closer to the picture. ``keep_probability`` (p, in [0, 1]) is the share of
     the picture's latent that the frame similarity prior leaves unblurred: less is steadier too.
-    ``blur_kernel`` (odd) and ``blur_sigma`` are in latent pixels. ``cfg`` 1 means no guidance.
+    ``blur_kernel`` (odd) and ``blur_sigma`` are in latent pixels. ``cfg`` 1 means no guidance; ``guidance``, with a
+    scale for the picture and one for the text, takes its place where it is given.
     """
 
     num_frames: int = 16
@@ -40,6 +43,7 @@ class SamplingSettings:
     blur_kernel: int = 9
     blur_sigma: float = 18.0
     hold_first_frame: bool = True
+    guidance: DualGuidance | None = None
 
     def __post_init__(self) -> None:
         if self.num_frames < 2:
@@ -99,7 +103,7 @@ def guided_output(
 
 @torch.no_grad()
 def denoise(
-    unet: UNet2DConditionModel,
+    injection: Injection,
     scheduler: DDIMScheduler,
     latents: Tensor,
     text: Tensor,
@@ -117,14 +121,41 @@ def denoise(
     timesteps, stride = ddim_timesteps(settings.steps, settings.start_time, num_train_timesteps)
     scheduler = DDIMScheduler.from_config(scheduler.config)
     scheduler.set_timesteps(num_train_timesteps // stride)
+    noised = _NoisedFirstFrame(scheduler, latents, first_frame, timesteps[0])
     for done, timestep in enumerate(timesteps, start=1):
         latents = _with_first_frame(latents, first_frame)
-        output = guided_output(unet, latents, timestep, text, no_text, settings.cfg)
+        if settings.guidance is None:
+            output = guided_output(injection.unet, latents, timestep, text, no_text, settings.cfg)
+        else:
+            scales = settings.guidance.at(1.0 - timestep / (num_train_timesteps - 1))
+            blind = _with_first_frame(latents, noised.at(timestep))
+            output = dual_output(injection, scheduler, latents, blind, timestep, text, no_text, scales)
         latents = scheduler.step(output, timestep, latents).prev_sample
         latents = _with_first_frame(latents, first_frame)
         if progress is not None:
             progress(done, len(timesteps), latents)
     return latents
+
+
+class _NoisedFirstFrame:
+    """The held frame as the other frames are: with the noise of the start, less of it at every step."""
+
+    def __init__(self, scheduler: DDIMScheduler, start: Tensor, first_frame: Tensor | None, timestep: int) -> None:
+        self.scheduler, self.first_frame = scheduler, first_frame
+        if first_frame is not None:
+            alpha, sigma = self._scales(timestep)
+            self.noise = (start[:, :, 0] - alpha * first_frame) / sigma
+
+    def at(self, timestep: int) -> Tensor | None:
+        """(1, C, H, W); None where no frame is held."""
+        if self.first_frame is None:
+            return None
+        alpha, sigma = self._scales(timestep)
+        return alpha * self.first_frame + sigma * self.noise
+
+    def _scales(self, timestep: int) -> tuple[float, float]:
+        alpha_squared = self.scheduler.alphas_cumprod[timestep].item()
+        return alpha_squared**0.5, (1.0 - alpha_squared) ** 0.5
 
 
 def _with_first_frame(latents: Tensor, first_frame: Tensor | None) -> Tensor:
@@ -143,9 +174,11 @@ def animate(
     motion: MotionModule | None = None,
     adapter: I2VAdapter | None = None,
     image_tokens: ImageTokenAdapter | None = None,
+    retention: Retention | None = None,
     motion_scale: float = 1.0,
     adapter_scale: float = 1.0,
     image_scale: float = 1.0,
+    retention_scale: float = 1.0,
     scheduler: DDIMScheduler | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
@@ -168,13 +201,15 @@ def animate(
         motion,
         adapter,
         image_tokens,
+        retention,
         num_frames=settings.num_frames,
         motion_scale=motion_scale,
         adapter_scale=adapter_scale,
         image_scale=image_scale,
-    ):
+        retention_scale=retention_scale,
+    ) as injection:
         first_frame = reference if settings.hold_first_frame else None
-        return denoise(unet, scheduler, latents, text, no_text, settings, first_frame, progress)
+        return denoise(injection, scheduler, latents, text, no_text, settings, first_frame, progress)
 
 
 def start_from_picture(reference: Tensor, settings: SamplingSettings, scheduler: DDIMScheduler) -> Tensor:
@@ -211,5 +246,8 @@ def generate(
     It starts from noise; of the settings, those that concern the picture have no effect.
     """
     latents = draw_noise(latent_shape, settings.num_frames, settings.seed).to(text)
-    with inject(unet, motion, num_frames=settings.num_frames, motion_scale=motion_scale):
-        return denoise(unet, scheduler or animatediff_scheduler(), latents, text, no_text, settings, None, progress)
+    settings = replace(settings, guidance=None)
+    with inject(unet, motion, num_frames=settings.num_frames, motion_scale=motion_scale) as injection:
+        return denoise(
+            injection, scheduler or animatediff_scheduler(), latents, text, no_text, settings, None, progress
+        )

@@ -1,0 +1,169 @@
+"""The blocks of Stable Diffusion 1.5's UNet, with diffusers' names for their weights.
+
+Here frames are in the batch, (B*F, C, H, W). ``operations`` provides the layers and ``attention`` computes the
+attention: seams for a host.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .attention import AttentionFunction
+
+NORM_GROUPS = 32
+
+
+def timestep_embedding(timestep: Tensor, channels: int) -> Tensor:
+    """Timesteps (B,) to cosines, then sines (B, channels), fp32."""
+    half = channels // 2
+    frequency = torch.exp(torch.arange(half, device=timestep.device) * (-math.log(10000.0) / half))
+    angle = timestep.float()[:, None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+class TimestepMLP(nn.Module):
+    """The embedding of a timestep that the ResBlocks read."""
+
+    def __init__(self, channels: int, operations: Any) -> None:
+        super().__init__()
+        self.channels = channels
+        self.linear_1 = operations.Linear(channels, 4 * channels)
+        self.linear_2 = operations.Linear(4 * channels, 4 * channels)
+
+    def forward(self, timestep: Tensor, dtype: torch.dtype) -> Tensor:
+        """Timesteps (B,) to (B, 4 * channels) of type ``dtype``."""
+        hidden = self.linear_1(timestep_embedding(timestep, self.channels).to(dtype))
+        out: Tensor = self.linear_2(functional.silu(hidden))
+        return out
+
+
+class ResBlock(nn.Module):
+    """Two convolutions beside a shortcut, shifted by the timestep."""
+
+    def __init__(self, channels: int, out_channels: int, time_channels: int, operations: Any) -> None:
+        super().__init__()
+        self.norm1 = operations.GroupNorm(NORM_GROUPS, channels, eps=1e-5)
+        self.conv1 = operations.Conv2d(channels, out_channels, 3, padding=1)
+        self.time_emb_proj = operations.Linear(time_channels, out_channels)
+        self.norm2 = operations.GroupNorm(NORM_GROUPS, out_channels, eps=1e-5)
+        self.conv2 = operations.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = operations.Conv2d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """(B*F, C, H, W) and the time embedding (B*F, T) to (B*F, C', H, W)."""
+        hidden = self.conv1(functional.silu(self.norm1(x)))
+        hidden = hidden + self.time_emb_proj(functional.silu(time))[:, :, None, None]
+        out: Tensor = self.conv_shortcut(x) + self.conv2(functional.silu(self.norm2(hidden)))
+        return out
+
+
+class Attention(nn.Module):
+    """Multi-head attention to oneself or to a context."""
+
+    def __init__(
+        self, channels: int, context_channels: int, num_heads: int, operations: Any, attention: AttentionFunction
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.attention = num_heads, attention
+        self.to_q = operations.Linear(channels, channels, bias=False)
+        self.to_k = operations.Linear(context_channels, channels, bias=False)
+        self.to_v = operations.Linear(context_channels, channels, bias=False)
+        self.to_out = nn.ModuleList([operations.Linear(channels, channels)])
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """x (R, N, C), context (R or R/F, M, D) to (R, N, C); a context may stand for all frames of a clip."""
+        query = rearrange(x, "(b f) n c -> b (f n) c", b=len(context))
+        attended = self.attention(self.to_q(query), self.to_k(context), self.to_v(context), self.num_heads)
+        return rearrange(self.to_out[0](attended), "b (f n) c -> (b f) n c", n=x.shape[1])
+
+
+class GEGLU(nn.Module):
+    """Gated linear unit (arXiv 2002.05202)."""
+
+    def __init__(self, channels: int, operations: Any) -> None:
+        super().__init__()
+        self.proj = operations.Linear(channels, 8 * channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) to (..., 4C)."""
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * functional.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """GEGLU and back."""
+
+    def __init__(self, channels: int, operations: Any) -> None:
+        super().__init__()
+        self.net = nn.ModuleList(
+            [GEGLU(channels, operations), nn.Identity(), operations.Linear(4 * channels, channels)]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) to (..., C)."""
+        for layer in self.net:
+            x = layer(x)
+        return x
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, attention to the text, feed-forward."""
+
+    def __init__(
+        self, channels: int, context_channels: int, num_heads: int, operations: Any, attention: AttentionFunction
+    ) -> None:
+        super().__init__()
+        self.norm1 = operations.LayerNorm(channels)
+        self.attn1 = Attention(channels, channels, num_heads, operations, attention)
+        self.norm2 = operations.LayerNorm(channels)
+        self.attn2 = Attention(channels, context_channels, num_heads, operations, attention)
+        self.norm3 = operations.LayerNorm(channels)
+        self.ff = FeedForward(channels, operations)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """x (B*F, N, C) and text (B*F or B, M, D) to (B*F, N, C)."""
+        normed = self.norm1(x)
+        x = x + self.attn1(normed, normed)
+        x = x + self.attn2(self.norm2(x), text)
+        x = x + self.ff(self.norm3(x))
+        return x
+
+
+class SpatialTransformer(nn.Module):
+    """A transformer block over the places of a picture."""
+
+    def __init__(
+        self, channels: int, context_channels: int, num_heads: int, operations: Any, attention: AttentionFunction
+    ) -> None:
+        super().__init__()
+        self.norm = operations.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
+        self.proj_in = operations.Conv2d(channels, channels, 1)
+        block = TransformerBlock(channels, context_channels, num_heads, operations, attention)
+        self.transformer_blocks = nn.ModuleList([block])
+        self.proj_out = operations.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """x (B*F, C, H, W) and text (B*F or B, M, D) to (B*F, C, H, W)."""
+        tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
+        tokens = self.transformer_blocks[0](tokens, text)
+        out: Tensor = x + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=x.shape[2]))
+        return out
+
+
+class Downsampler(nn.Module):
+    """Half the height and width."""
+
+    def __init__(self, channels: int, operations: Any) -> None:
+        super().__init__()
+        self.conv = operations.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B*F, C, H, W) to (B*F, C, H/2, W/2), odd sizes rounded up."""
+        out: Tensor = self.conv(x)
+        return out

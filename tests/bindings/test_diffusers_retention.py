@@ -1,0 +1,168 @@
+"""The retention branch on a diffusers UNet, and guidance by picture and text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from firstframe.bindings.diffusers import Retention, SamplingSettings, animate, inject
+from firstframe.bindings.diffusers.sampling import draw_noise
+from firstframe.errors import ModelMismatchError
+from firstframe.guidance import DualGuidance
+from firstframe.retention import RetentionBranch
+from firstframe.shapes import fold_frames
+
+FRAMES = 4
+SETTINGS = SamplingSettings(num_frames=FRAMES, steps=3, cfg=2.0, seed=1)
+NOISY = draw_noise((4, 8, 8), FRAMES, 3)
+
+
+@pytest.fixture
+def reference() -> Tensor:
+    return torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture
+def texts() -> tuple[Tensor, Tensor]:
+    text, no_text = torch.randn(2, 1, 7, 16, generator=torch.Generator().manual_seed(6))
+    return text, no_text
+
+
+class Rows:
+    """Counts the pictures that a UNet was shown."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        self.count = 0
+        unet.register_forward_pre_hook(self.see, with_kwargs=True)
+
+    def see(self, _: object, args: tuple[Tensor, ...], kwargs: object) -> None:
+        self.count += len(args[0])
+
+
+@torch.no_grad()
+def output(unet: UNet2DConditionModel, text: Tensor) -> Tensor:
+    return unet(fold_frames(NOISY), 401, text).sample
+
+
+def test_residuals_go_where_a_controlnet_puts_them(unet, motion, retention, texts) -> None:
+    with torch.no_grad(), inject(unet, motion, num_frames=FRAMES):
+        residuals = retention.branch(NOISY, torch.tensor([401]), texts[0], retention.features)
+        expected = unet(
+            fold_frames(NOISY),
+            401,
+            texts[0],
+            down_block_additional_residuals=residuals,
+            mid_block_additional_residual=torch.zeros(()),
+        ).sample
+    with inject(unet, motion, retention=retention, num_frames=FRAMES):
+        found = output(unet, texts[0])
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, output(unet, texts[0].expand(FRAMES, -1, -1)), atol=1e-2)
+
+
+def test_it_adds_to_a_controlnet(unet, motion, retention, texts) -> None:
+    """Half of the branch, and as a ControlNet the other half."""
+    with torch.no_grad(), inject(unet, motion, retention=retention, num_frames=FRAMES, retention_scale=0.5):
+        residuals = retention.branch(NOISY, torch.tensor([401]), texts[0], retention.features)
+        both = unet(
+            fold_frames(NOISY),
+            401,
+            texts[0],
+            down_block_additional_residuals=[0.5 * residual for residual in residuals],
+            mid_block_additional_residual=torch.zeros(()),
+        ).sample
+    with inject(unet, motion, retention=retention, num_frames=FRAMES):
+        torch.testing.assert_close(both, output(unet, texts[0]), rtol=1e-4, atol=1e-5)
+
+
+def test_untrained_or_at_strength_zero_nothing_changes(unet, motion, retention, texts) -> None:
+    with inject(unet, motion, num_frames=FRAMES):
+        without = output(unet, texts[0])
+    with inject(unet, motion, retention=retention, num_frames=FRAMES, retention_scale=0.0):
+        assert torch.equal(output(unet, texts[0]), without)
+    untrained = Retention(RetentionBranch(retention.branch.config), retention.features)
+    with inject(unet, motion, retention=untrained, num_frames=FRAMES):
+        assert torch.equal(output(unet, texts[0]), without)
+
+
+def test_another_unet_is_refused(make_unet, retention) -> None:
+    wide = make_unet(cross_attention_dim=24)
+    with pytest.raises(ModelMismatchError, match="retention branch was made for another UNet"):
+        inject(wide, retention=retention, num_frames=FRAMES)
+
+
+@pytest.fixture
+def parts(motion, adapter, retention) -> dict[str, object]:
+    return {"motion": motion, "adapter": adapter, "retention": retention}
+
+
+def sample(unet, texts, reference, parts, settings: SamplingSettings, **guidance: object) -> Tensor:
+    guided = replace(settings, guidance=DualGuidance(**guidance)) if guidance else settings  # type: ignore[arg-type]
+    return animate(unet, *texts, reference, guided, **parts)
+
+
+def test_scales_of_one_are_the_full_prediction_alone(unet, parts, reference, texts) -> None:
+    expected = sample(unet, texts, reference, parts, replace(SETTINGS, cfg=1.0))
+    rows = Rows(unet)
+    torch.testing.assert_close(sample(unet, texts, reference, parts, SETTINGS, image_scale=1, text_scale=1), expected)
+    assert rows.count == 3 * FRAMES
+
+
+def test_image_scale_one_is_plain_guidance_by_text(unet, parts, reference, texts) -> None:
+    rows = Rows(unet)
+    found = sample(unet, texts, reference, parts, SETTINGS, image_scale=1.0, text_scale=2.0)
+    assert rows.count == 3 * 2 * FRAMES
+    torch.testing.assert_close(found, sample(unet, texts, reference, parts, SETTINGS), rtol=1e-4, atol=1e-4)
+
+
+def test_without_picture_and_text_it_is_the_base(unet, parts, motion, reference, texts) -> None:
+    """Image and text scale 0: the base model alone, on noise, with frame 0 not held while it looks."""
+    found = sample(unet, texts, reference, parts, SETTINGS, image_scale=0.0, text_scale=0.0)
+    free = replace(SETTINGS, cfg=1.0, hold_first_frame=False)
+    base = animate(unet, texts[1], texts[1], reference, replace(free, steps=1), motion=motion)
+    one_step = sample(unet, texts, reference, parts, replace(SETTINGS, steps=1), image_scale=0.0, text_scale=0.0)
+    torch.testing.assert_close(one_step[:, :, 1:], base[:, :, 1:], rtol=1e-4, atol=1e-4)
+    assert torch.equal(found[:, :, 0], reference)
+
+
+def test_three_predictions_are_the_formula(unet, parts, reference, texts) -> None:
+    """One step of DDIM is linear in the prediction."""
+    once = replace(SETTINGS, steps=1)
+
+    def branch(image: float, text: float) -> Tensor:
+        return sample(unet, texts, reference, parts, once, image_scale=image, text_scale=text)[:, :, 1:]
+
+    none, image, full = branch(0, 0), branch(1, 0), branch(1, 1)
+    torch.testing.assert_close(
+        branch(2.0, 5.0), none + 2.0 * (image - none) + 5.0 * (full - image), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_intervals_save_what_they_claim(unet, parts, reference, texts) -> None:
+    """Three steps, at 0.33, 0.67 and 1 of the way; each interval holds the first one only."""
+    rows = Rows(unet)
+    sample(unet, texts, reference, parts, SETTINGS, image_scale=3.0, text_scale=2.0, image_interval=(0.0, 0.5))
+    assert rows.count == (3 + 2 + 2) * FRAMES
+    rows.count = 0
+    intervals = {"image_interval": (0.0, 0.5), "text_interval": (0.0, 0.5)}
+    sample(unet, texts, reference, parts, SETTINGS, image_scale=3.0, text_scale=2.0, **intervals)
+    assert rows.count == (3 + 1 + 1) * FRAMES
+
+
+def test_refinements_at_almost_neutral_values_are_plain(unet, parts, reference, texts) -> None:
+    """The way over clean latents and back ends where the direct one does."""
+    scales = {"image_scale": 2.0, "text_scale": 3.0}
+    plain = sample(unet, texts, reference, parts, SETTINGS, **scales)
+    refined = sample(unet, texts, reference, parts, SETTINGS, **scales, rescale=1e-12)
+    torch.testing.assert_close(refined, plain, rtol=1e-3, atol=1e-3)
+
+
+def test_less_contrast_with_rescale_and_projection(unet, parts, reference, texts) -> None:
+    strong = {"image_scale": 8.0, "text_scale": 8.0}
+    plain = sample(unet, texts, reference, parts, SETTINGS, **strong)
+    for refinement in ({"rescale": 1.0}, {"parallel": 0.0}):
+        assert sample(unet, texts, reference, parts, SETTINGS, **strong, **refinement).std() < plain.std()
