@@ -118,7 +118,7 @@ def measure_tiny(
     scenes: Scenes = 64,
     seed: Seed = 0,
     report: Report = Path("report"),
-    steps: Steps = 20,
+    steps: Steps = 10,
     cfg: Cfg = 4.0,
     keep: Keep = 0.5,
     start: Start = 1.0,
@@ -139,7 +139,7 @@ def measure_prior(
     scenes: Scenes = 16,
     seed: Seed = 0,
     report: Report = Path("report"),
-    steps: Steps = 20,
+    steps: Steps = 10,
     cfg: Cfg = 4.0,
     device: Device = "",
 ) -> None:

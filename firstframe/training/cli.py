@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Train the tiny model: scenes, autoencoder, latents, pictures, clips, whole, adapter, export.",
+    help="Train the tiny model: scenes, autoencoder, latents, text, pictures, clips, whole, adapter, export.",
     no_args_is_help=True,
 )
 Folder = Annotated[Path, typer.Option("--folder", help="Where scenes, latents, checkpoints and logs go.")]
@@ -66,32 +66,43 @@ def latents(folder: Folder = RUNS, count: Count = 1000) -> None:
 
 
 @app.command()
-def pictures(folder: Folder = RUNS, steps: Steps = 450, lr: Rate = 1e-3, batch_size: Batch = 64) -> None:
-    """Train text encoder and UNet on single frames: text to picture."""
-    from .data import open_latents
-    from .diffusion import VelocityLoss, new_base
+def text(
+    folder: Folder = RUNS, steps: Steps = 500, lr: Rate = 1e-3, batch_size: Batch = 32, count: Count = 1500
+) -> None:
+    """Train the text encoder alone to know all words of a caption in each of its states."""
+    from .data import caption_batches
+    from .diffusion import Recall, caption_loss, new_base
     from .loop import LoopConfig, train
 
     model = new_base()
-    batches = open_latents(folder / "latents.safetensors").batches(batch_size, 1, seed=2)
-    train(model, batches, VelocityLoss(), LoopConfig(steps, lr, batch_size), folder / "pictures")
-    model.save(folder / "pictures" / "final.safetensors")
+    model.unet.requires_grad_(False)
+    model.parts["recall"] = Recall()
+    batches = caption_batches(batch_size, count, seed=1)
+    train(model, batches, caption_loss, LoopConfig(steps, lr, batch_size), folder / "text")
+    del model.parts["recall"]
+    model.save(folder / "text" / "final.safetensors")
+
+
+@app.command()
+def pictures(folder: Folder = RUNS, steps: Steps = 450, lr: Rate = 1e-3, batch_size: Batch = 64) -> None:
+    """Train text encoder and UNet on single frames: text to picture."""
+    _train_base(folder, "text", "pictures", steps, lr, batch_size, shown=1, seed=2)
 
 
 @app.command()
 def clips(folder: Folder = RUNS, steps: Steps = 900, lr: Rate = 1e-3, batch_size: Batch = 16, shown: Shown = 4) -> None:
     """Train everything on a few frames of many clips, starting from the text-to-picture model: text to video.
 
-    Half of the clips show their first frame without noise: what the words say of motion is learned faster where it is
+    Most of the clips show their first frame without noise: what the words say of motion is learned faster where it is
     plain what moves.
     """
-    _train_base(folder, "pictures", "clips", steps, lr, batch_size, shown, seed=3, clean_share=0.5)
+    _train_base(folder, "pictures", "clips", steps, lr, batch_size, shown, seed=3, clean_share=0.8)
 
 
 @app.command()
 def whole(folder: Folder = RUNS, steps: Steps = 150, lr: Rate = 6e-4, batch_size: Batch = 4, shown: Shown = 16) -> None:
     """Train the text-to-video model on whole clips for a while: the base."""
-    _train_base(folder, "clips", "whole", steps, lr, batch_size, shown, seed=5, clean_share=0.0)
+    _train_base(folder, "clips", "whole", steps, lr, batch_size, shown, seed=5)
 
 
 def _train_base(
@@ -103,17 +114,21 @@ def _train_base(
     batch_size: int,
     shown: int,
     seed: int,
-    clean_share: float,
+    clean_share: float = 0.0,
 ) -> None:
     from ..bindings.diffusers import inject
     from .data import open_latents
-    from .diffusion import VelocityLoss, new_base, new_motion
+    from .diffusion import Recall, VelocityLoss, new_base, new_motion
     from .loop import LoopConfig, train
 
-    model = new_base(folder / before / "final.safetensors", motion=new_motion())
+    motion = new_motion() if shown > 1 else None
+    model = new_base(folder / before / "final.safetensors", **({} if motion is None else {"motion": motion}))
+    model.parts["recall"] = Recall()
     batches = open_latents(folder / "latents.safetensors").batches(batch_size, shown, seed)
-    with inject(model.unet, model.motion, num_frames=shown):
-        train(model, batches, VelocityLoss(clean_share), LoopConfig(steps, lr, batch_size), folder / stage)
+    with inject(model.unet, motion, num_frames=shown):
+        loss = VelocityLoss(clean_share, recall=True)
+        train(model, batches, loss, LoopConfig(steps, lr, batch_size), folder / stage)
+    del model.parts["recall"]
     model.save(folder / stage / "final.safetensors")
 
 

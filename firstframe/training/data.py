@@ -73,6 +73,14 @@ def _random_crop(rng: np.random.Generator, frames: NDArray[np.uint8], crop: int)
     return frames[clip, frame, top : top + crop, left : left + crop]
 
 
+def caption_batches(batch_size: int, count: int, seed: int) -> Iterator[list[str]]:
+    """Endless random captions of the first ``count`` training scenes."""
+    rng = np.random.default_rng(seed)
+    captions = [sample_scene(training_seed(i)).caption for i in range(count)]
+    while True:
+        yield [captions[i] for i in rng.integers(count, size=batch_size)]
+
+
 class ClipBatch(NamedTuple):
     """A few frames of some clips.
 

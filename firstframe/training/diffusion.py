@@ -16,13 +16,15 @@ from transformers import CLIPTextModel
 from ..adapter import I2VAdapter
 from ..bindings.diffusers import transformer_block, unet_config
 from ..motion import MotionConfig, MotionModule, TemporalAttention, sinusoidal_positions
-from ..tiny.config import MOTION, NOISE_SCHEDULE, NUM_FRAMES, UNET
+from ..tiny.config import MOTION, NOISE_SCHEDULE, NUM_FRAMES, TEXT_ENCODER, UNET
 from ..tiny.model import new_text_encoder
 from ..tiny.text import known_tokens, tokenize
 from .data import ClipBatch
 
 SNR_RANGE = (1.0, 5.0)
 PATH_WEIGHT = 6.0
+RECALL_WEIGHT = 0.5
+RECALLED_WORDS = 10
 DROP_TEXT = 0.1
 DROP_WORD = 0.03
 
@@ -57,6 +59,11 @@ class Denoiser(nn.Module):
         output: Tensor = self.unet(noisy.flatten(0, 1), timestep.repeat_interleave(frames), text).sample
         return rearrange(output, "(b f) c h w -> b f c h w", f=frames)
 
+    def recall_loss(self, tokens: Tensor) -> Tensor:
+        """How badly the part "recall" reads the words (B, 77) off the text states."""
+        recall = cast(Recall, self.parts["recall"])
+        return recall.loss(self.text_encoder(tokens).last_hidden_state, tokens)
+
     def save(self, file: Path) -> None:
         """All weights into one safetensors file, for the next stage and for :mod:`.export`."""
         place_frames(self, torch.arange(NUM_FRAMES))
@@ -87,39 +94,66 @@ def new_adapter(unet: UNet2DConditionModel) -> I2VAdapter:
     return adapter
 
 
+class Recall(nn.Linear):
+    """Reads a caption's first words off each of the text encoder's states behind it; thrown away after training.
+
+    Where most of 77 states are padding, a word that only its own state knows is hardly heard: directions moved
+    nothing in the picture until the padding had to know them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(TEXT_ENCODER["hidden_size"], RECALLED_WORDS * (len(known_tokens()) + 1))
+
+    def loss(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """Cross-entropy of the words, from states (B, 77, D) of token ids (B, 77)."""
+        behind = states[:, RECALLED_WORDS + 1 :]
+        guesses = rearrange(self(behind), "b n (w v) -> b v n w", w=RECALLED_WORDS)
+        words = tokens[:, None, 1 : RECALLED_WORDS + 1].expand(-1, behind.shape[1], -1)
+        return functional.cross_entropy(guesses.float(), words)
+
+
+def caption_loss(model: Denoiser, captions: list[str]) -> Tensor:
+    """How badly captions are remembered; nothing but the text encoder is asked."""
+    return model.recall_loss(drop_words(tokenize(captions)))
+
+
 class VelocityLoss:
     """Mean squared error of v (arXiv 2202.00512), weighted to be that of the clean latents times their SNR in [1, 5].
 
     The upper end is min-SNR's (arXiv 2303.09556), the lower one that of truncated SNR (arXiv 2202.00512, section 4):
-    without it little is learned of the noisiest steps, which settle a clip's colours for all its frames. Places that
-    the thing passes count PATH_WEIGHT times: they are what the caption speaks of.
+    without it little is learned of the noisiest steps, which settle a clip's colours for all its frames. Timesteps are
+    drawn in proportion to their number: where things move is settled at high ones. Places that the thing passes count
+    PATH_WEIGHT times: they are what the caption speaks of.
 
     Args:
         clean_share: of the clips in which frame 0 is un-noised and out of the loss. The adapter is trained with 1
             (arXiv 2312.16693, section 3.2).
+        recall: add the loss of the model's part "recall".
     """
 
-    def __init__(self, clean_share: float = 0.0) -> None:
+    def __init__(self, clean_share: float = 0.0, recall: bool = False) -> None:
         self.schedule = DDPMScheduler(**NOISE_SCHEDULE)
-        self.clean_share = clean_share
+        self.clean_share, self.recall = clean_share, recall
 
     def __call__(self, model: nn.Module, batch: ClipBatch) -> Tensor:
         """The loss of one batch, with timesteps and noise drawn anew."""
         latents = batch.latents
         place_frames(model, batch.frames)
-        timestep = torch.randint(len(self.schedule.betas), (len(latents),))
+        timestep = (torch.rand(len(latents)).sqrt() * len(self.schedule.betas)).long()
         noise = torch.randn_like(latents)
         noisy = self.schedule.add_noise(latents, noise, timestep)
         clean = torch.rand(len(latents)) < self.clean_share
         noisy[clean, 0] = latents[clean, 0]
         velocity = self.schedule.get_velocity(latents, noise, timestep)
-        output = model(noisy, timestep, drop_words(tokenize(batch.captions)))
+        tokens = drop_words(tokenize(batch.captions))
+        output = model(noisy, timestep, tokens)
         error = functional.mse_loss(output.float(), velocity, reduction="none").mean(2)
         weight = torch.where(batch.paths, PATH_WEIGHT, 1.0).unsqueeze(1).repeat(1, latents.shape[1], 1, 1)
         weight[clean, 0] = 0.0
         of_clip = (error * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
         snr = _signal_to_noise(self.schedule, timestep)
-        return (of_clip * snr.clamp(*SNR_RANGE) / (snr + 1)).mean()
+        loss = (of_clip * snr.clamp(*SNR_RANGE) / (snr + 1)).mean()
+        return loss + RECALL_WEIGHT * model.recall_loss(tokens) if self.recall else loss
 
 
 def _signal_to_noise(schedule: DDPMScheduler, timestep: Tensor) -> Tensor:

@@ -13,8 +13,16 @@ from firstframe.bindings.diffusers import inject, transformer_block
 from firstframe.motion import TemporalAttention
 from firstframe.tiny.text import known_tokens, tokenize
 from firstframe.training import diffusion
-from firstframe.training.data import ClipBatch, LatentClips, open_latents, training_seed
-from firstframe.training.diffusion import VelocityLoss, drop_words, new_adapter, new_base, new_motion
+from firstframe.training.data import ClipBatch, LatentClips, caption_batches, open_latents, training_seed
+from firstframe.training.diffusion import (
+    Recall,
+    VelocityLoss,
+    caption_loss,
+    drop_words,
+    new_adapter,
+    new_base,
+    new_motion,
+)
 from firstframe.training.scenes import sample_scene
 
 CAPTION = "a red star moves left quickly, still camera"
@@ -77,6 +85,36 @@ def test_loss_of_silence_is_the_weighted_power_of_the_velocity() -> None:
     alpha = loss.schedule.alphas_cumprod[spy.timestep]
     snr = alpha / (1 - alpha)
     assert value.item() == pytest.approx((snr.clamp(1, 5) / (snr + 1)).mean().item(), rel=0.02)
+
+
+def test_recall_is_learned_from_the_text_alone() -> None:
+    torch.manual_seed(0)
+    model = new_base()
+    model.parts["recall"] = recall = Recall()
+    optimizer = torch.optim.AdamW([*model.text_encoder.parameters(), *recall.parameters()], lr=3e-3)
+    batches = caption_batches(16, 8, seed=0)
+    losses = []
+    for _ in range(25):
+        optimizer.zero_grad()
+        loss = caption_loss(model, next(batches))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(weight.grad is None for weight in model.unet.parameters())
+
+
+def test_recall_adds_its_share_to_the_loss() -> None:
+    class Forgetful(Spy):
+        def recall_loss(self, tokens: Tensor) -> Tensor:
+            return torch.tensor(100.0)
+
+    def loss(recall: bool) -> float:
+        torch.manual_seed(0)
+        value: float = VelocityLoss(recall=recall)(Forgetful(), batch_of(torch.zeros(2, 2, 4, 8, 8))).item()
+        return value
+
+    assert loss(True) - loss(False) == pytest.approx(100 * diffusion.RECALL_WEIGHT, rel=1e-4)
 
 
 def test_the_right_velocity_has_no_loss() -> None:
