@@ -53,3 +53,5 @@ MOTION: dict[str, Any] = {
     "max_frames": NUM_FRAMES,
     "num_heads": UNET["attention_head_dim"],
 }
+
+STEM_CHANNELS = (16, 32, 64, 64)

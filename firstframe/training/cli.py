@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Train the tiny model: scenes, autoencoder, latents, text, pictures, clips, whole, adapter, export.",
+    help="Train the tiny model, stage by stage, in this order.",
     no_args_is_help=True,
 )
 Folder = Annotated[Path, typer.Option("--folder", help="Where scenes, latents, checkpoints and logs go.")]
@@ -152,12 +152,42 @@ def adapter(
 
 
 @app.command()
+def retention(
+    folder: Folder = RUNS, steps: Steps = 600, lr: Rate = 1e-3, batch_size: Batch = 16, shown: Shown = 4
+) -> None:
+    """Train the frame retention branch on the frozen base, alone and beside the frozen adapter."""
+    import torch
+
+    from ..bindings.diffusers import inject
+    from ..weights import save_retention
+    from .data import open_latents
+    from .diffusion import RetentionLoss, new_adapter, new_base, new_motion, new_retention
+    from .loop import LoopConfig, train
+
+    model = new_base(motion=new_motion())
+    model.parts["adapter"] = new_adapter(model.unet)
+    model = new_base(folder / "adapter" / "final.safetensors", **dict(model.parts)).requires_grad_(False)
+    branch = model.parts["retention"] = new_retention(model.unet, model.motion)
+    latents = open_latents(folder / "latents.safetensors", folder / "scenes.npy")
+    batches, config = latents.batches(batch_size, shown, seed=6), LoopConfig(steps, lr, batch_size)
+    with inject(model.unet, model.motion, model.adapter, num_frames=shown) as injection:
+        train(model, batches, RetentionLoss(injection, branch), config, folder / "retention")
+    save_retention(folder / "retention" / "final.safetensors", branch, dtype=torch.float32)
+
+
+@app.command()
 def export(
-    parts: Annotated[list[str], typer.Argument(help="Any of: autoencoder, base, adapter.")], folder: Folder = RUNS
+    parts: Annotated[list[str], typer.Argument(help="Any of: autoencoder, base, adapter, retention.")],
+    folder: Folder = RUNS,
 ) -> None:
     """Write trained parts into the package, as fp16 safetensors."""
-    from .export import export_adapter, export_autoencoder, export_base
+    from .export import export_adapter, export_autoencoder, export_base, export_retention
 
-    writers = {"autoencoder": export_autoencoder, "base": export_base, "adapter": export_adapter}
+    writers = {
+        "autoencoder": export_autoencoder,
+        "base": export_base,
+        "adapter": export_adapter,
+        "retention": export_retention,
+    }
     for part in parts:
         writers[part](folder)

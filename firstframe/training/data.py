@@ -89,12 +89,14 @@ class ClipBatch(NamedTuple):
         captions: one per clip.
         frames: which frames of the whole clips are shown, (F,).
         paths: where the thing is in any frame of the whole clip, (B, H, W) bool.
+        pictures: frame 0 of the clips, (B, 3, 8H, 8W) in [0, 1]; None where they were not opened.
     """
 
     latents: Tensor
     captions: list[str]
     frames: Tensor
     paths: Tensor
+    pictures: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,13 @@ class LatentClips:
         latents: (clips, F, C, H, W), unit variance.
         captions: one per clip.
         paths: where the thing is in any frame, (clips, H, W) bool.
+        pictures: frame 0 of each, (clips, 3, 8H, 8W) uint8, or None.
     """
 
     latents: Tensor
     captions: list[str]
     paths: Tensor
+    pictures: Tensor | None = None
 
     def batches(self, batch_size: int, shown: int, seed: int) -> Iterator[ClipBatch]:
         """Endless random batches of ``shown`` frames of a clip, in order.
@@ -129,7 +133,8 @@ class LatentClips:
             else:
                 later = torch.randperm(length - 1, generator=generator)[: shown - 1].sort().values + 1
                 frames = torch.cat([first, later])
-                yield ClipBatch(self.latents[chosen][:, frames].float(), captions, frames, paths)
+                pictures = None if self.pictures is None else self.pictures[chosen].float() / 255
+                yield ClipBatch(self.latents[chosen][:, frames].float(), captions, frames, paths, pictures)
 
 
 @torch.inference_mode()
@@ -144,10 +149,11 @@ def encode_scenes(frames: NDArray[np.uint8], autoencoder: AutoencoderTiny, file:
     save_file({"latents": torch.stack(encoded).contiguous()}, file)
 
 
-def open_latents(file: Path) -> LatentClips:
+def open_latents(file: Path, scenes_file: Path | None = None) -> LatentClips:
     """What :func:`encode_scenes` wrote, with the captions of its scenes, forwards and backwards.
 
-    A scene that is there both ways leaves only its caption to tell where its thing moves.
+    A scene that is there both ways leaves only its caption to tell where its thing moves. ``scenes_file`` brings the
+    pictures that the clips start with.
     """
     latents = load_file(file)["latents"]
     scenes = [sample_scene(training_seed(i)) for i in range(len(latents))]
@@ -158,10 +164,16 @@ def open_latents(file: Path) -> LatentClips:
         torch.cat([latents, latents[[*backward]].flip(1)]),
         [*forward, *backward.values()],
         torch.cat([paths, paths[[*backward]]]),
+        None if scenes_file is None else _first_frames(render_scenes(scenes_file, len(scenes)), [*backward]),
     )
+
+
+def _first_frames(frames: NDArray[np.uint8], backward: list[int]) -> Tensor:
+    """Frame 0 of every clip, then of those that are played backwards, (clips, 3, H, W) uint8."""
+    return torch.from_numpy(np.concatenate([frames[:, 0], frames[backward, -1]])).permute(0, 3, 1, 2)
 
 
 def _latent_path(scene: Scene) -> NDArray[np.bool_]:
     """:func:`.scenes.path` at the resolution of latents, (H/8, W/8)."""
-    whole: NDArray[np.bool_] = path(scene, NUM_FRAMES, SIZE).reshape(SIZE // 8, 8, SIZE // 8, 8).any((1, 3))
-    return whole
+    cells = path(scene, NUM_FRAMES, SIZE).reshape(SIZE // 8, 8, SIZE // 8, 8)
+    return np.asarray(cells.any((1, 3)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -14,9 +15,11 @@ from torch.nn import functional
 from transformers import CLIPTextModel
 
 from ..adapter import I2VAdapter
-from ..bindings.diffusers import transformer_block, unet_config
+from ..bindings.diffusers import Injection, Retention, transformer_block, unet_config
+from ..errors import FirstFrameError
 from ..motion import MotionConfig, MotionModule, TemporalAttention, sinusoidal_positions
-from ..tiny.config import MOTION, NOISE_SCHEDULE, NUM_FRAMES, TEXT_ENCODER, UNET
+from ..retention import RetentionBranch, RetentionConfig
+from ..tiny.config import MOTION, NOISE_SCHEDULE, NUM_FRAMES, STEM_CHANNELS, TEXT_ENCODER, UNET
 from ..tiny.model import new_text_encoder
 from ..tiny.text import known_tokens, tokenize
 from .data import ClipBatch
@@ -117,6 +120,13 @@ def caption_loss(model: Denoiser, captions: list[str]) -> Tensor:
     return model.recall_loss(drop_words(tokenize(captions)))
 
 
+def new_retention(unet: UNet2DConditionModel, motion: MotionModule) -> RetentionBranch:
+    """An untrained branch: the base's down blocks copied, projections zero."""
+    branch = RetentionBranch(RetentionConfig(unet_config(unet), replace(motion.config, mid=False), STEM_CHANNELS))
+    branch.copy_base(unet.state_dict(), motion)
+    return branch
+
+
 class VelocityLoss:
     """Mean squared error of v (arXiv 2202.00512), weighted to be that of the clean latents times their SNR in [1, 5].
 
@@ -153,7 +163,31 @@ class VelocityLoss:
         of_clip = (error * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
         snr = _signal_to_noise(self.schedule, timestep)
         loss = (of_clip * snr.clamp(*SNR_RANGE) / (snr + 1)).mean()
-        return loss + RECALL_WEIGHT * model.recall_loss(tokens) if self.recall else loss
+        return loss + RECALL_WEIGHT * cast(Denoiser, model).recall_loss(tokens) if self.recall else loss
+
+
+class RetentionLoss:
+    """The branch's loss on a frozen base: half of the batches alone, half beside the adapter and its clean frame.
+
+    Without the picture the frozen base itself speaks, so that only words are dropped here: what the branch learns is
+    the guidance by picture with and without text.
+
+    Args:
+        injection: of base, adapter and branch.
+    """
+
+    def __init__(self, injection: Injection, branch: RetentionBranch) -> None:
+        self.injection, self.branch = injection, branch
+        self.alone, self.beside_adapter = VelocityLoss(), VelocityLoss(clean_share=1.0)
+
+    def __call__(self, model: nn.Module, batch: ClipBatch) -> Tensor:
+        """The loss of one batch, whose pictures were opened."""
+        if batch.pictures is None:
+            raise FirstFrameError("the retention branch is trained on pictures: open the latents with their scenes")
+        self.injection.retention = Retention(self.branch, self.branch.encode(batch.pictures))
+        alone = bool(torch.rand(()) < 0.5)
+        self.injection.adapter_scale = 0.0 if alone else 1.0
+        return self.alone(model, batch) if alone else self.beside_adapter(model, batch)
 
 
 def _signal_to_noise(schedule: DDPMScheduler, timestep: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..tiny.files import weights_file
-from ..weights import save_adapter, save_motion, save_state_dict
+from ..weights import load_retention, save_adapter, save_motion, save_retention, save_state_dict
 from .autoencoder import open_autoencoder
 from .diffusion import Denoiser, new_adapter, new_base, new_motion
 from .loop import history
@@ -37,6 +37,12 @@ def export_adapter(runs: Path) -> None:
     model = _with_adapter(runs)
     story = _story(runs, "adapter")
     save_adapter(weights_file("i2v_adapter"), model.adapter, story, torch.float16)
+
+
+def export_retention(runs: Path) -> None:
+    """Write the retention branch's file."""
+    branch = load_retention(runs / "retention" / "final.safetensors")
+    save_retention(weights_file("retention"), branch, _story(runs, "retention"), torch.float16)
 
 
 def _with_adapter(runs: Path) -> Denoiser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -13,15 +14,17 @@ from firstframe.bindings.diffusers import inject, transformer_block
 from firstframe.motion import TemporalAttention
 from firstframe.tiny.text import known_tokens, tokenize
 from firstframe.training import diffusion
-from firstframe.training.data import ClipBatch, LatentClips, caption_batches, open_latents, training_seed
+from firstframe.training.data import ClipBatch, LatentClips, caption_batches, open_latents, render_scenes, training_seed
 from firstframe.training.diffusion import (
     Recall,
+    RetentionLoss,
     VelocityLoss,
     caption_loss,
     drop_words,
     new_adapter,
     new_base,
     new_motion,
+    new_retention,
 )
 from firstframe.training.scenes import sample_scene
 
@@ -190,8 +193,41 @@ def test_batches_show_the_frames_they_name(shown: int) -> None:
         5, shown, seed=0
     )
     for _ in range(4):
-        shown_latents, captions, frames, paths = next(batches)
+        shown_latents, captions, frames, paths, pictures = next(batches)
+        assert pictures is None
         assert shown_latents.shape == (5, shown, 4, 2, 2) and len(captions) == len(paths) == 5
         if shown > 1:
             assert frames[0] == 0 and (frames.diff() > 0).all()
             assert torch.equal(shown_latents[0, :, 0, 0, 0], frames.float())
+
+
+def test_pictures_are_the_frames_that_clips_start_with(tmp_path: Path) -> None:
+    """A clip that is played backwards starts with the last frame of its scene."""
+    count = 12
+    scenes = render_scenes(tmp_path / "scenes.npy", count)
+    save_file({"latents": torch.zeros(count, 16, 4, 16, 16).half()}, tmp_path / "latents.safetensors")
+    clips = open_latents(tmp_path / "latents.safetensors", tmp_path / "scenes.npy")
+    backward = [i for i in range(count) if sample_scene(training_seed(i)).backward_caption is not None]
+    assert clips.pictures is not None and len(clips.pictures) == len(clips.captions) == count + len(backward)
+    assert np.array_equal(clips.pictures[3].permute(1, 2, 0), scenes[3, 0])
+    assert np.array_equal(clips.pictures[count].permute(1, 2, 0), scenes[backward[0], -1])
+    batch = next(clips.batches(2, 4, seed=0))
+    assert batch.pictures is not None and batch.pictures.shape == (2, 3, 128, 128) and batch.pictures.max() <= 1
+
+
+def test_retention_alone_gets_gradients_with_and_without_the_adapter() -> None:
+    torch.manual_seed(0)
+    model = new_base(motion=new_motion()).requires_grad_(False)
+    model.parts["adapter"] = new_adapter(model.unet)
+    model.requires_grad_(False)
+    branch = model.parts["retention"] = new_retention(model.unet, model.motion)
+    pictures = torch.rand(1, 3, 128, 128)
+    batch = batch_of(torch.randn(1, 3, 4, 16, 16))._replace(pictures=pictures)
+    with inject(model.unet, model.motion, model.adapter, num_frames=3) as injection:
+        loss, seen = RetentionLoss(injection, branch), set()
+        while len(seen) < 2:
+            loss(model, batch).backward()
+            seen.add(injection.adapter_scale)
+    trained = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    assert trained and all(name.startswith("parts.retention.") for name in trained)
+    assert branch.projections[0].weight.grad.abs().max() > 0

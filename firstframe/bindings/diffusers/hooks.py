@@ -17,7 +17,6 @@ from torch.utils.hooks import RemovableHandle
 from ...adapter import I2VAdapter
 from ...image_tokens import ImageTokenAdapter, ImageTokenAttention
 from ...motion import MotionModule
-from ...retention import RetentionBranch
 from ...shapes import fold_frames, unfold_frames
 from ...sites import Site
 
@@ -134,14 +133,13 @@ def hook_image_tokens(
     yield attention.to_out[0].register_forward_pre_hook(hooks.add)
 
 
-def hook_retention(
-    unet: nn.Module, branch: RetentionBranch, features: Tensor, injection: Injection
-) -> Iterator[RemovableHandle]:
+def hook_retention(unet: nn.Module, injection: Injection) -> Iterator[RemovableHandle]:
     """The branch's residuals on the skip connections, added to those of a ControlNet if there are any."""
 
     def retain(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if injection.retention_scale == 0.0 or not injection.sees_picture:
+        if injection.retention is None or injection.retention_scale == 0.0 or not injection.sees_picture:
             return None
+        branch, features = injection.retention
         sample, timestep, text = (
             args[i] if i < len(args) else kwargs[name]
             for i, name in enumerate(("sample", "timestep", "encoder_hidden_states"))

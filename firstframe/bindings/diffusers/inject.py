@@ -33,7 +33,7 @@ class Retention(NamedTuple):
 
 @dataclass
 class Injection:
-    """What :func:`inject` attached. ``num_frames``, the scales and ``sees_picture`` may be changed between calls.
+    """What :func:`inject` attached. All but the UNet, motion, adapter and image tokens may be changed between calls.
 
     A scale of 0 takes the part out of the computation, bit for bit; without ``sees_picture`` all parts but the motion
     module are out. As a context manager it ejects at the end.
@@ -132,8 +132,7 @@ def _hooks(injection: Injection) -> Iterator[RemovableHandle]:
     unet = injection.unet
     attention_sites = unet_config(unet).attention_sites
     yield unet.register_forward_pre_hook(_whole_clips(injection), with_kwargs=True)
-    if injection.retention is not None:
-        yield from hooks.hook_retention(unet, *injection.retention, injection)
+    yield from hooks.hook_retention(unet, injection)
     for site in attention_sites:
         block: Any = transformer_block(unet, site)
         if injection.adapter is not None and site in injection.adapter:
