@@ -16,7 +16,7 @@ PACKAGE = ROOT / "firstframe"
 RANKS = [
     {"shapes", "sites", "errors"},
     {"attention", "blocks", "guidance", "image_tokens", "motion", "prior", "retention"},
-    {"color", "lab8", "reference", "video", "metrics"},
+    {"color", "extend", "lab8", "reference", "video", "metrics"},
     {"adapter"},
     {"weights"},
     {"training", "tiny", "bindings"},
