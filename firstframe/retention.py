@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from einops import repeat
@@ -155,13 +155,13 @@ class RetentionBranch(nn.Module):
         x = self.conv_in(fold_frames(torch.cat([noisy, pictures.to(noisy)], dim=1)))
         time = self.time_embedding(timestep.repeat_interleave(num_frames), x.dtype)
         skips = [x]
-        for level, block in enumerate(self.down_blocks):
+        for level, block in enumerate(cast(list[_DownBlock], list(self.down_blocks))):
             for layer in range(self.config.unet.layers_per_block):
                 x = block.spatial(layer, x, time, text)
                 x = self._move(Site("down", level, layer), x, num_frames)
                 skips.append(x)
-            if block.downsamplers:
-                x = block.downsamplers[0](x)
+            for downsample in block.downsamplers:
+                x = downsample(x)
                 skips.append(x)
         return tuple(project(skip) for project, skip in zip(self.projections, skips, strict=True))
 

@@ -14,6 +14,7 @@ from ...errors import FramesError
 from ...sites import Site
 from .evaluation import attach, frames_per_clip
 from .layout import attention_width, check_fits, transformer_at
+from .picture_gate import rows_of
 
 ADAPTER_KEY = "firstframe_adapter"
 STATES = "firstframe_states"
@@ -31,23 +32,33 @@ def apply_adapter(model: ModelPatcher, adapter: ModelPatcher, strength: float) -
     check_fits(model, adapter.model.widths, attention_width, "the I2V adapter")
 
     def evaluate(
-        module: I2VAdapter, unet: UNetModel, run: Callable[..., Tensor], x: Tensor, options: dict[str, Any]
+        module: I2VAdapter,
+        unet: UNetModel,
+        run: Callable[..., Tensor],
+        x: Tensor,
+        options: dict[str, Any],
+        seeing: Tensor | None,
     ) -> Tensor:
-        if strength == 0.0:
+        if strength == 0.0 or (seeing is not None and not seeing.any()):
             return run(options)
         num_frames = frames_per_clip(x, options)
         if num_frames < 2:
             raise FramesError("one frame is no clip: set the latent's batch_size to the number of frames")
-        return run(with_adapter(options, unet, module, num_frames, strength))
+        return run(with_adapter(options, unet, module, num_frames, strength, seeing))
 
     return attach(model, ADAPTER_KEY, adapter, evaluate, "an I2V adapter")
 
 
 def with_adapter(
-    options: dict[str, Any], unet: UNetModel, adapter: I2VAdapter, num_frames: int, strength: float
+    options: dict[str, Any],
+    unet: UNetModel,
+    adapter: I2VAdapter,
+    num_frames: int,
+    strength: float,
+    seeing: Tensor | None = None,
 ) -> dict[str, Any]:
     """A copy of the transformer options with the adapter's patches: first to see the states, last to add to them."""
-    remember, add = adapter_patches(unet, adapter, num_frames, strength)
+    remember, add = adapter_patches(unet, adapter, num_frames, strength, seeing)
     patches = options.get("patches", {})
     return {
         **options,
@@ -60,9 +71,12 @@ def with_adapter(
 
 
 def adapter_patches(
-    unet: UNetModel, adapter: I2VAdapter, num_frames: int, strength: float
+    unet: UNetModel, adapter: I2VAdapter, num_frames: int, strength: float, seeing: Tensor | None = None
 ) -> tuple[Attention1Patch, Attention1OutputPatch]:
-    """The host's two patches around a self-attention. ``extra`` is one and the same dictionary in both."""
+    """The host's two patches around a self-attention. ``extra`` is one and the same dictionary in both.
+
+    Clips that are not ``seeing`` the picture (all are where it is None) pass as they are.
+    """
     layers = unet.num_res_blocks[0]
 
     def remember(
@@ -77,8 +91,11 @@ def adapter_patches(
         if site not in adapter:
             return out
         x = extra.pop(STATES).unflatten(0, (-1, num_frames))  # (B, F, N, C)
+        x = x if seeing is None else x[seeing]
         attention = transformer_at(unet, site).attn1
-        residual = adapter(site, x, attention.to_k(x[:, 0]), attention.to_v(x[:, 0]), strength)
-        return out + residual.flatten(0, 1)
+        residual = adapter(site, x, attention.to_k(x[:, 0]), attention.to_v(x[:, 0]), strength).flatten(0, 1)
+        if seeing is None:
+            return out + residual
+        return out.index_add(0, rows_of(seeing, num_frames).to(out.device), residual)
 
     return remember, add

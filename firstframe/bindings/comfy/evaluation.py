@@ -10,6 +10,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
 from ...errors import InjectionError
+from .picture_gate import seeing_clips
 
 Evaluate = Callable[..., Tensor]
 
@@ -22,8 +23,9 @@ def frames_per_clip(x: Tensor, transformer_options: dict[str, Any]) -> int:
 def attach(model: ModelPatcher, key: str, module: ModelPatcher, evaluate: Evaluate, what: str) -> ModelPatcher:
     """A clone of ``model`` whose evaluations go through ``evaluate``, with ``module`` as an additional model.
 
-    ``evaluate(module, unet, run, x, transformer_options)`` calls ``run(transformer_options)`` for the evaluation.
-    The module is looked up when it is needed: the host may have cloned or moved it in the meantime.
+    ``evaluate(module, unet, run, x, transformer_options, seeing)`` calls ``run(transformer_options)`` for the
+    evaluation; ``seeing`` tells which clips see the picture, as :func:`.picture_gate.seeing_clips` does. The module
+    is looked up when it is needed: the host may have cloned or moved it in the meantime.
     """
     if model.get_additional_models_with_key(key):
         raise InjectionError(f"this model already has {what}; apply it once")
@@ -51,6 +53,7 @@ def _wrapper(key: str, evaluate: Evaluate) -> Callable[..., Tensor]:
             result: Tensor = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
             return result
 
-        return evaluate(module, base.diffusion_model, run, x, transformer_options)
+        seeing = seeing_clips(kwargs, len(transformer_options["cond_or_uncond"]))
+        return evaluate(module, base.diffusion_model, run, x, transformer_options, seeing)
 
     return wrapper

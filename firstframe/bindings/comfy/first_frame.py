@@ -10,8 +10,10 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...errors import FramesError, ModelMismatchError
+from .picture_gate import seeing_clips
 
 FIRST_FRAME_KEY = "firstframe_first_frame"
+NOISY_FRAME = "firstframe_noisy_frame"
 
 
 def hold_first_frame(model: ModelPatcher, latent: Tensor) -> ModelPatcher:
@@ -19,22 +21,46 @@ def hold_first_frame(model: ModelPatcher, latent: Tensor) -> ModelPatcher:
 
     The UNet sees frame 0 without noise (arXiv 2312.16693, section 3.2), its prediction for that frame is the picture,
     and a schedule that ends at sigma 0 ends with the picture. Nothing of the picture is changed by a sampler.
+    Conditionings that do not see the picture see frame 0 as noisy as the others.
     """
     held = model.clone()
+    held.add_wrapper_with_key(WrappersMP.APPLY_MODEL, FIRST_FRAME_KEY, _apply)
     held.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, FIRST_FRAME_KEY, _predict(latent))
     held.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, FIRST_FRAME_KEY, _sample(latent))
     return held
 
 
 def _predict(latent: Tensor) -> Any:
-    def predict(executor: Any, x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def predict(
+        executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Tensor:
         model = executor.class_obj.inner_model
         picture = model.process_latent_in(latent).to(x)
         scale = model.model_sampling.calculate_input(timestep[:1], torch.ones_like(picture))
-        denoised: Tensor = executor(torch.cat([picture / scale, x[1:]]), timestep, *args, **kwargs)
+        told = {**model_options.get("transformer_options", {}), NOISY_FRAME: x[:1]}
+        options = {**model_options, "transformer_options": told}
+        denoised: Tensor = executor(torch.cat([picture / scale, x[1:]]), timestep, options, *args, **kwargs)
         return torch.cat([picture, denoised[1:]])
 
     return predict
+
+
+def _apply(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """One call of the UNet, with noise in frame 0 of the clips that do not see the picture."""
+    options = _transformer_options(args, kwargs)
+    seeing = seeing_clips(kwargs, len(options["cond_or_uncond"]))
+    if seeing is not None:
+        clips = x.unflatten(0, (len(seeing), -1)).clone()
+        clips[~seeing, 0] = options[NOISY_FRAME].to(x)
+        x = clips.flatten(0, 1)
+    result: Tensor = executor(x, *args, **kwargs)
+    return result
+
+
+def _transformer_options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Of ``apply_model(x, t, c_concat, c_crossattn, control, transformer_options)``."""
+    options: dict[str, Any] = kwargs["transformer_options"] if "transformer_options" in kwargs else args[4]
+    return options
 
 
 def _sample(latent: Tensor) -> Any:

@@ -10,7 +10,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...image_tokens import ImageTokenAdapter
-from .evaluation import attach
+from .evaluation import attach, frames_per_clip
 from .layout import attention_width, check_fits
 from .weights import attention
 
@@ -29,17 +29,26 @@ def apply_image_tokens(model: ModelPatcher, image_tokens: ModelPatcher, scale: f
     check_fits(model, image_tokens.model.widths, attention_width, "the content adapter")
 
     def evaluate(
-        module: ImageTokenAdapter, unet: UNetModel, run: Callable[..., Tensor], x: Tensor, options: dict[str, Any]
+        module: ImageTokenAdapter,
+        unet: UNetModel,
+        run: Callable[..., Tensor],
+        x: Tensor,
+        options: dict[str, Any],
+        seeing: Tensor | None,
     ) -> Tensor:
-        return run(with_image_tokens(options, unet.num_res_blocks[0], module, scale))
+        of_rows = scale if seeing is None else scale * seeing.repeat_interleave(frames_per_clip(x, options)).to(x)
+        return run(with_image_tokens(options, unet.num_res_blocks[0], module, of_rows))
 
     return attach(model, IMAGE_TOKENS_KEY, image_tokens, evaluate, "a content adapter")
 
 
 def with_image_tokens(
-    options: dict[str, Any], layers_per_block: int, image_tokens: ImageTokenAdapter, scale: float
+    options: dict[str, Any], layers_per_block: int, image_tokens: ImageTokenAdapter, scale: float | Tensor
 ) -> dict[str, Any]:
-    """A copy of the transformer options in which every cross-attention sees the text, then the image tokens."""
+    """A copy of the transformer options in which every cross-attention sees the text, then the image tokens.
+
+    ``scale`` may be a number for each row of the batch, (B*F,).
+    """
 
     def split(states: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         text = context.shape[1] - image_tokens.num_tokens
@@ -49,6 +58,8 @@ def with_image_tokens(
     def attend(site: Any, text_attention: Replacement) -> Replacement:
         def replacement(query: Tensor, key: Tensor, value: Tensor, extra: dict[str, Any]) -> Tensor:
             out = text_attention(query, key, value, extra)
+            if isinstance(scale, Tensor):
+                return out + scale[:, None, None] * image_tokens[site](query, extra[TOKENS])
             if scale == 0.0:
                 return out
             return out + scale * image_tokens[site](query, extra[TOKENS])

@@ -32,7 +32,7 @@ def apply_motion(
     check_fits(model, motion.model.widths, motion_width, "the motion module")
 
     def evaluate(
-        module: MotionModule, unet: UNetModel, run: Callable[..., Tensor], x: Tensor, options: dict[str, Any]
+        module: MotionModule, unet: UNetModel, run: Callable[..., Tensor], x: Tensor, options: dict[str, Any], _: Any
     ) -> Tensor:
         with moving(unet, module, frames_per_clip(x, options), scale):
             return run(options)

@@ -10,7 +10,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ...weights import load_adapter, load_motion
+from ...weights import load_adapter, load_motion, load_retention
 
 OPERATIONS = comfy.ops.manual_cast
 """Layers that cast their weights to the type and device of their input when they are used."""
@@ -40,3 +40,8 @@ def load_host_motion(path: Path) -> ModelPatcher:
 def load_host_adapter(path: Path) -> ModelPatcher:
     """An adapter file as an I2V_ADAPTER."""
     return in_host(load_adapter(path, operations=OPERATIONS, attention=attention))
+
+
+def load_host_retention(path: Path) -> ModelPatcher:
+    """A retention branch file as a RETENTION."""
+    return in_host(load_retention(path, operations=OPERATIONS, attention=attention))

@@ -25,16 +25,18 @@ def dual_output(
 
     Args:
         latents: what the branches see that see the picture; its frame 0 may be clean.
-        blind: the same with noise in frame 0 too, for the branch that sees neither picture nor text.
+        blind: for the branch that sees neither picture nor text: the same with noise in frame 0 too, or ``latents``
+            themselves where no frame is held.
         text, no_text: (1, N, D).
     """
     outputs = _outputs(injection, latents, blind, timestep, text, no_text, scales.branches)
     if scales.is_plain:
         return scales.combine(outputs)
     clean = _CleanLatents(scheduler, latents, timestep)
-    later = {branch: clean.of(output)[:, :, 1:] for branch, output in outputs.items()}
-    guided = torch.cat([clean.of(outputs["full"])[:, :, :1], scales.combine(later)], dim=2)
-    return clean.output(guided)
+    predictions = {branch: clean.of(output) for branch, output in outputs.items()}
+    held = int(blind is not latents)  # a held frame has no part in norms and deviations
+    later = scales.combine({branch: frames[:, :, held:] for branch, frames in predictions.items()})
+    return clean.output(torch.cat([predictions["full"][:, :, :held], later], dim=2))
 
 
 def _outputs(
@@ -51,7 +53,7 @@ def _outputs(
     outputs: dict[Branch, Tensor] = {}
     if seeing:
         together = _evaluate(injection, latents, timestep, torch.cat([prompts[branch] for branch in seeing]))
-        outputs.update(zip(seeing, together.split(1), strict=True))
+        outputs.update(zip(seeing, together.chunk(len(seeing)), strict=True))
     if "none" in branches:
         injection.sees_picture = False
         try:
