@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapter, color, folders, load, motion, prior, reference, video
+from . import adapter, color, extend, folders, guidance, load, motion, prior, reference, retention, video
 
 
 class FirstFrame(ComfyExtension):
@@ -18,10 +18,16 @@ class FirstFrame(ComfyExtension):
             load.ExamplePicture,
             load.LoadMotionModule,
             load.LoadAdapter,
+            retention.LoadRetention,
             motion.ApplyMotionModule,
             reference.EncodeReference,
             adapter.ApplyAdapter,
+            retention.ApplyRetention,
             prior.SimilarityPrior,
+            guidance.DualCFGGuider,
+            guidance.Sampler,
+            extend.ExtendClip,
+            extend.JoinClips,
             color.ColorMatch,
             video.SaveVideo,
         ]

@@ -1,4 +1,4 @@
-"""The sockets that are our own. The host's memory manager handles what is behind the first two (ModelPatcher)."""
+"""The sockets that are our own. The host's memory manager handles what is behind all but the last (ModelPatcher)."""
 
 from __future__ import annotations
 
@@ -6,4 +6,5 @@ from comfy_api.latest import io
 
 MotionModule = io.Custom("MOTION_MODULE")
 I2VAdapter = io.Custom("I2V_ADAPTER")
+Retention = io.Custom("RETENTION")
 Reference = io.Custom("REFERENCE")

@@ -114,8 +114,13 @@ class Server:
 
     def output_file(self, outcome: Outcome) -> Path:
         """The one file that a graph saved."""
-        (saved,) = [file for node in outcome.outputs.values() for file in node.get("images", [])]
-        return self.base / "output" / saved["subfolder"] / saved["filename"]
+        (file,) = self.output_files(outcome)
+        return file
+
+    def output_files(self, outcome: Outcome) -> list[Path]:
+        """All files that a graph saved, in order."""
+        saved = [file for node in outcome.outputs.values() for file in node.get("images", [])]
+        return [self.base / "output" / file["subfolder"] / file["filename"] for file in saved]
 
 
 @contextmanager

@@ -10,9 +10,12 @@ import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfyui_firstframe_pack.firstframe.adapter import I2VAdapter
+from comfyui_firstframe_pack.firstframe.attention import zero_initialise
 from comfyui_firstframe_pack.firstframe.bindings.comfy.unet import build_unet, host_config
 from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import OPERATIONS, attention, in_host
 from comfyui_firstframe_pack.firstframe.motion import MotionConfig, MotionModule
+from comfyui_firstframe_pack.firstframe.reference import Reference
+from comfyui_firstframe_pack.firstframe.retention import RetentionBranch, RetentionConfig
 from comfyui_firstframe_pack.firstframe.sites import UNetConfig
 from torch import Tensor, nn
 
@@ -79,16 +82,23 @@ def start_latent(frames: int = FRAMES) -> Tensor:
     return 5 * torch.randn(frames, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(8))
 
 
-def ksample(model: ModelPatcher, latent: Tensor | None = None, add_noise: bool = True, **settings: Any) -> Tensor:
-    """What the nodes KSampler and KSamplerAdvanced do."""
+def ksample(
+    model: ModelPatcher,
+    latent: Tensor | None = None,
+    add_noise: bool = True,
+    prompts: list[Any] | None = None,
+    **settings: Any,
+) -> Tensor:
+    """What the nodes KSampler and KSamplerAdvanced do. ``prompts`` are the positive and the negative one."""
+    positive, negative = prompts or (conditioning(1), conditioning(2))
     latent = start_latent() if latent is None else latent
     settings = {"steps": 3, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "seed": 5, **settings}
     noise = comfy.sample.prepare_noise(latent, settings["seed"]) if add_noise else torch.zeros_like(latent)
     return comfy.sample.sample(
         model,
         noise,
-        positive=conditioning(1),
-        negative=conditioning(2),
+        positive=positive,
+        negative=negative,
         latent_image=latent,
         disable_pbar=True,
         **settings,
@@ -109,3 +119,20 @@ def evaluate(model: ModelPatcher, x: Tensor, sigma: Tensor, context: Tensor, chu
         return model.model.apply_model(x, sigma, c_crossattn=context, transformer_options=options)
     finally:
         model.cleanup()
+
+
+def small_retention(config: UNetConfig = SMALL, trained: bool = True) -> ModelPatcher:
+    """A RETENTION for it, random where trained, else with projections of zero."""
+    motion = MotionConfig(config.block_out_channels, config.layers_per_block, False, MAX_FRAMES, config.num_heads)
+    branch = RetentionBranch(RetentionConfig(config, motion, (4, 4, 8, 8)), OPERATIONS, attention)
+    randomise(branch, 3)
+    if not trained:
+        for projection in branch.projections:
+            zero_initialise(projection)
+    return in_host(branch)
+
+
+def reference() -> Reference:
+    """A picture with its latent."""
+    picture = torch.rand(1, 3, 8 * SIDE, 8 * SIDE, generator=torch.Generator().manual_seed(10))
+    return Reference(picture, reference_latent())

@@ -15,7 +15,7 @@ from harness import ROOT, Server
 
 FROZEN = Path(__file__).parent / "object_info.json"
 FIELDS = ("input", "input_order", "output", "output_name", "output_is_list", "display_name", "category", "output_node")
-FILES = {"motion_module", "adapter"}
+VARYING = {"motion_module", "adapter", "retention", "sampler_name", "scheduler"}
 OPTIONS = ("default", "min", "max", "step", "options", "control_after_generate")
 
 
@@ -32,9 +32,9 @@ def surface(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stable(name: str, description: list[Any]) -> list[Any]:
-    """Type and limits of an input, without the files that happen to be there."""
+    """Type and limits of an input, without the files and samplers that happen to be there."""
     kind, options = description
-    if kind == "COMBO" and name in FILES:
+    if kind == "COMBO" and name in VARYING:
         return [kind, {}]
     return [kind, {option: options[option] for option in OPTIONS if option in options}]
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from comfyui_firstframe_pack.firstframe.reference import prepare_picture
@@ -14,6 +15,8 @@ from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
 from comfyui_firstframe_pack.firstframe.video import read_clip
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
 from harness import STEPS, Graph, Server, find_node, quickstart, rerun
+from PIL import Image
+from torch import Tensor
 
 
 def test_quickstart_makes_a_video_that_starts_with_the_picture(server: Server) -> None:
@@ -67,18 +70,24 @@ def two_stages(graph: Graph, sampler: dict[str, Any]) -> None:
     graph["94"] = {"class_type": "KSamplerAdvanced", "inputs": {**shared, **second, "latent_image": ["93", 0]}}
 
 
-@pytest.mark.parametrize("way", [custom_sampling, two_stages])
-def test_other_sampling_nodes_make_the_same_video(server: Server, way: Callable[[Graph, dict[str, Any]], None]) -> None:
-    graph = quickstart()
-    expected = read_clip(server.output_file(server.run(graph))).frames.float()
-    sampler = find_node(graph, "KSampler")["inputs"]
-    way(graph, sampler)
-    find_node(graph, "VAEDecode")["inputs"]["samples"] = ["94", 0]
-    find_node(graph, "FirstFrameSaveVideo")["inputs"]["filename_prefix"] = way.__name__
+def saved_frames(server: Server, graph: Graph) -> Tensor:
+    """The frames of a graph (F, H, W, 3) in 0..255, saved as pictures: a film's encoder makes much of little."""
+    saver = find_node(graph, "FirstFrameSaveVideo")
+    saver["class_type"] = "SaveImage"
+    saver["inputs"] = {"images": saver["inputs"]["images"], "filename_prefix": "frames"}
     outcome = server.run(graph)
     assert outcome.event == "execution_success", outcome.data
-    difference = (read_clip(server.output_file(outcome)).frames - expected).abs()
-    assert difference.mean() < 0.1  # of 255: the last bit of a latent moves what the encoder rounds
+    pictures = [np.asarray(Image.open(file)) for file in server.output_files(outcome)]
+    return torch.from_numpy(np.stack(pictures)).float()
+
+
+@pytest.mark.parametrize("way", [custom_sampling, two_stages])
+def test_other_sampling_nodes_make_the_same_video(server: Server, way: Callable[[Graph, dict[str, Any]], None]) -> None:
+    expected = saved_frames(server, quickstart())
+    graph = quickstart()
+    way(graph, find_node(graph, "KSampler")["inputs"])
+    find_node(graph, "VAEDecode")["inputs"]["samples"] = ["94", 0]
+    assert (saved_frames(server, graph) - expected).abs().max() <= 1
 
 
 def test_an_empty_latent_is_as_good_a_start(server: Server) -> None:

@@ -1,0 +1,100 @@
+"""Frame retention branches on conditionings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+
+from ..firstframe.bindings.comfy import weights
+from ..firstframe.bindings.comfy.retention import apply_retention
+from ..firstframe.reference import Reference
+from . import folders, types
+
+
+class LoadRetention(io.ComfyNode):
+    """A retention branch file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameLoadRetention",
+            display_name="Load Retention Branch",
+            category="FirstFrame/load",
+            description="A frame retention branch (DreamVideo), which shows the picture itself to every frame.",
+            inputs=[
+                io.Combo.Input(
+                    "retention", options=folders.files_in(folders.ADAPTERS), tooltip="A file in models/firstframe."
+                ),
+            ],
+            outputs=[types.Retention.Output(display_name="RETENTION")],
+        )
+
+    @classmethod
+    def execute(cls, retention: str) -> io.NodeOutput:
+        return io.NodeOutput(weights.load_host_retention(folders.path_of(folders.ADAPTERS, retention)))
+
+
+class ApplyRetention(io.ComfyNode):
+    """The picture as one more control."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameApplyRetention",
+            display_name="Apply Retention Branch",
+            category="FirstFrame/retention",
+            description=(
+                "Keeps the picture's details in every frame, as a ControlNet keeps a pose. Other ControlNets may stand "
+                "before and after it."
+            ),
+            inputs=[
+                io.Conditioning.Input("positive", tooltip="The prompt."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt."),
+                types.Retention.Input("retention", tooltip="From Load Retention Branch or Load Tiny Model."),
+                types.Reference.Input("reference", tooltip="From Encode Reference Picture, in the size of the video."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How much the branch adds, as a factor. 1 is as trained; 0 is off.",
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Where in the noise schedule it begins, 0 (all noise) to 1 (none).",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Where in the noise schedule it ends, 0 (all noise) to 1 (none).",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive"),
+                io.Conditioning.Output(display_name="negative"),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        positive: list[Any],
+        negative: list[Any],
+        retention: ModelPatcher,
+        reference: Reference,
+        strength: float,
+        start_percent: float,
+        end_percent: float,
+    ) -> io.NodeOutput:
+        both = [positive, negative]
+        return io.NodeOutput(*apply_retention(both, retention, reference, strength, start_percent, end_percent))
