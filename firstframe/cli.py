@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +14,12 @@ from typer.core import TyperGroup
 
 from . import __version__
 from .errors import FirstFrameError
+from .measure.cli import app as measure_app
+from .options import Cfg, Device, Frames, ImageScale, Keep, Seed, Start, Steps, TextScale, guidance_of, load_model
 from .training.cli import app as train_app
 
 if TYPE_CHECKING:
-    from .tiny.model import TinyModel
+    from torch import Tensor
 
 
 class OneLineErrors(TyperGroup):
@@ -43,37 +46,41 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-measure_app = typer.Typer(help="Measure the tiny model on rendered scenes.", no_args_is_help=True)
 app.add_typer(measure_app, name="measure")
 app.add_typer(train_app, name="train")
-
-Frames = Annotated[int, typer.Option(help="Number of frames, at most 16.")]
-Steps = Annotated[int, typer.Option(help="Sampling steps (DDIM).")]
-Cfg = Annotated[float, typer.Option(help="How strictly the prompt is followed; 1 = no guidance.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same clip.")]
-Keep = Annotated[
-    float, typer.Option(help="p: share of the picture that the start keeps sharp, 0 to 1; less is steadier.")
-]
-Start = Annotated[float, typer.Option(help="t0: where in the noise schedule to start, up to 1; less is steadier.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, ...; found by itself if not given.")]
-Scenes = Annotated[int, typer.Option(help="Number of scenes.")]
-Report = Annotated[Path, typer.Option(help="Folder to write to.")]
 
 
 @app.command()
 def animate(
     picture: Annotated[Path, typer.Argument(help="The picture that the clip starts with.")],
-    prompt: Annotated[str, typer.Option(help='What happens, e.g. "a red fish moves left slowly".')],
+    prompt: Annotated[
+        list[str],
+        typer.Option(help='What happens, e.g. "a red fish moves left slowly". Give it again for what happens next.'),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="An .mp4, .webm or .gif file.")] = Path("out.mp4"),
     negative: Annotated[str, typer.Option(help="What should not be seen.")] = "",
     frames: Frames = 16,
     steps: Steps = 20,
-    cfg: Cfg = 4.0,
+    cfg: Cfg = 2.0,
     seed: Seed = 0,
     keep: Keep = 0.5,
     start: Start = 1.0,
     adapter: Annotated[bool, typer.Option(help="Use the I2V adapter.")] = True,
     strength: Annotated[float, typer.Option(help="Of the I2V adapter; 1 = as trained.")] = 1.0,
+    retention: Annotated[
+        bool,
+        typer.Option(help="Use the frame retention branch. Without the adapter, the first frame is then its own work."),
+    ] = False,
+    retention_strength: Annotated[float, typer.Option(help="Of the retention branch; 1 = as trained.")] = 1.0,
+    image_scale: ImageScale = None,
+    text_scale: TextScale = None,
+    clips: Annotated[
+        int | None,
+        typer.Option(
+            help="Clips one after another, each from the end of the one before. One for each prompt if not given."
+        ),
+    ] = None,
+    among_last: Annotated[int, typer.Option(help="The next clip starts with the sharpest of so many last frames.")] = 1,
     fps: Annotated[float, typer.Option(help="Frames per second of the file.")] = 8.0,
     width: Annotated[int, typer.Option(help="Pixels, a multiple of 8. The tiny model knows 128.")] = 128,
     height: Annotated[int, typer.Option(help="Pixels, a multiple of 8. The tiny model knows 128.")] = 128,
@@ -86,82 +93,47 @@ def animate(
 
     from .bindings.diffusers import SamplingSettings
     from .color import match_color
-    from .pipeline import animate_picture
+    from .pipeline import Strengths, animate_picture, one_after_another, retain_picture
     from .reference import prepare_picture
     from .video import check_format, contact_sheet, write_clip
 
     check_format(out)
-    settings = SamplingSettings(frames, steps, cfg, seed, keep, start)
+    prompts = _one_prompt_per_clip(prompt, clips)
+    guidance = guidance_of(cfg, image_scale, text_scale)
+    settings = SamplingSettings(frames, steps, cfg, seed, keep, start, guidance=guidance)
+    strengths = Strengths(strength if adapter else 0.0, retention_strength if retention else 0.0)
     prepared = prepare_picture(picture, width, height, fit.value)
-    model = _load(device)
-    with tqdm(desc="steps") as bar:
-        clip = animate_picture(
-            model,
-            prepared,
-            prompt,
-            settings,
-            negative=negative,
-            strength=strength if adapter else 0.0,
-            progress=lambda done, total, _: _advance(bar, done, total),
-        )
+    model = load_model(device)
+
+    def animated(first: Tensor, words: str, own: SamplingSettings) -> Tensor:
+        with tqdm(desc=words) as bar:
+            advance = partial(_advance, bar)
+            if retention and not adapter:
+                return retain_picture(
+                    model, first, words, own, strength=retention_strength, negative=negative, progress=advance
+                )
+            return animate_picture(model, first, words, own, strengths, negative=negative, progress=advance)
+
+    clip = one_after_another(animated, prepared, prompts, settings, among_last)
     if color_match:
         clip = match_color(clip, prepared[0].movedim(0, -1))
-    made_by = {"version": __version__, "prompt": prompt, "adapter": adapter, **asdict(settings)}
+    made_by = {"version": __version__, "prompts": prompts, **asdict(strengths), **asdict(settings)}
     write_clip(out, clip, fps, {"firstframe": json.dumps(made_by)})
     sheet = out.with_name(f"{out.stem}_frames.png")
     contact_sheet(clip).save(sheet)
     typer.echo(f"{out}\n{sheet}")
 
 
-@measure_app.command("tiny")
-def measure_tiny(
-    scenes: Scenes = 64,
-    seed: Seed = 0,
-    report: Report = Path("report"),
-    steps: Steps = 10,
-    cfg: Cfg = 4.0,
-    keep: Keep = 0.5,
-    start: Start = 1.0,
-    device: Device = "",
-) -> None:
-    """Compare text only, clean first frame and adapter on scenes never trained on."""
-    from .bindings.diffusers import SamplingSettings
-    from .measure.tiny import measure_tiny as measure
-
-    settings = SamplingSettings(16, steps, cfg, seed, keep, start)
-    numbers = measure(_load(device), scenes, seed, settings, report)
-    typer.echo(json.dumps({key: numbers[key] for key in ("variants", "autoencoder", "truth")}, indent=2))
-    typer.echo(f"{report / 'report.json'}\n{report / 'report.png'}")
+def _one_prompt_per_clip(prompts: list[str], clips: int | None) -> list[str]:
+    """A prompt for each clip; one prompt may serve all of them."""
+    if clips is None or clips == len(prompts):
+        return prompts
+    if clips < 1 or len(prompts) > 1:
+        raise FirstFrameError(f"{clips} clips need one prompt each, or one for all of them; {len(prompts)} were given")
+    return prompts * clips
 
 
-@measure_app.command("prior")
-def measure_prior(
-    scenes: Scenes = 16,
-    seed: Seed = 0,
-    report: Report = Path("report"),
-    steps: Steps = 10,
-    cfg: Cfg = 4.0,
-    device: Device = "",
-) -> None:
-    """Flow score and warping error over t0 and p of the frame similarity prior."""
-    from .bindings.diffusers import SamplingSettings
-    from .measure.prior import as_table
-    from .measure.prior import measure_prior as measure
-
-    numbers = measure(_load(device), scenes, seed, SamplingSettings(16, steps, cfg, seed), report)
-    typer.echo(as_table(numbers["rows"]))
-    typer.echo(f"{report / 'prior.json'}\n{report / 'prior.md'}")
-
-
-def _load(device: str) -> TinyModel:
-    import torch
-
-    from .tiny.model import load_tiny
-
-    return load_tiny(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def _advance(bar: Any, done: int, total: int) -> None:
+def _advance(bar: Any, done: int, total: int, _: Tensor) -> None:
     bar.total = total
     bar.update(done - bar.n)
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from .bindings.diffusers import SamplingSettings, animate, generate
+from .bindings.diffusers import Retention, SamplingSettings, animate, generate
 from .bindings.diffusers.sampling import Progress
+from .extend import join_clips, split_at_best
 from .tiny.model import TinyModel
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """Of the parts that see the picture: 1 is as trained, 0 is as good as none, bit for bit."""
+
+    adapter: float = 1.0
+    retention: float = 0.0
 
 
 @torch.inference_mode()
@@ -16,14 +29,14 @@ def animate_picture(
     picture: Tensor,
     prompt: str,
     settings: SamplingSettings,
+    strengths: Strengths = Strengths(),
     *,
     negative: str = "",
-    strength: float = 1.0,
     progress: Progress | None = None,
 ) -> Tensor:
     """Frames (F, H, W, 3) in [0, 1] that start with a picture (1, 3, H, W) and move as the prompt says.
 
-    strength: of the I2V adapter; 0 is as good as none, bit for bit.
+    The clean first frame is held, and sampling starts from the frame similarity prior (arXiv 2312.16693).
     """
     text, no_text = model.encode_text([prompt, negative]).chunk(2)
     latents = animate(
@@ -32,11 +45,40 @@ def animate_picture(
         no_text,
         model.encode(picture.to(model.unet.device)),
         settings,
-        motion=model.motion,
         adapter=model.adapter,
-        adapter_scale=strength,
-        scheduler=model.scheduler,
-        progress=progress,
+        adapter_scale=strengths.adapter,
+        retention=_retention(model, picture, strengths),
+        retention_scale=strengths.retention,
+        **_model_options(model, progress),
+    )
+    return decode_clip(model, latents)
+
+
+@torch.inference_mode()
+def retain_picture(
+    model: TinyModel,
+    picture: Tensor,
+    prompt: str,
+    settings: SamplingSettings,
+    *,
+    strength: float = 1.0,
+    negative: str = "",
+    progress: Progress | None = None,
+) -> Tensor:
+    """As :func:`animate_picture`, from noise and through the retention branch alone (DreamVideo, arXiv 2312.03018).
+
+    No frame is held: frame 0 is the branch's own, so that it resembles the picture and is not equal to it.
+    """
+    text, no_text = model.encode_text([prompt, negative]).chunk(2)
+    latents = generate(
+        model.unet,
+        text,
+        no_text,
+        _latent_shape(model, *picture.shape[2:]),
+        settings,
+        retention=_retention(model, picture, Strengths(retention=strength)),
+        retention_scale=strength,
+        **_model_options(model, progress),
     )
     return decode_clip(model, latents)
 
@@ -53,21 +95,55 @@ def generate_clip(
 ) -> Tensor:
     """Frames (F, H, W, 3) in [0, 1] from the prompt alone; size is (height, width) in pixels."""
     text, no_text = model.encode_text([prompt, negative]).chunk(2)
-    shape = (model.unet.config.in_channels, size[0] // 8, size[1] // 8)
     latents = generate(
         model.unet,
         text,
         no_text,
-        shape,
+        _latent_shape(model, *size),
         settings,
-        motion=model.motion,
-        scheduler=model.scheduler,
-        progress=progress,
+        **_model_options(model, progress),
     )
     return decode_clip(model, latents)
+
+
+def one_after_another(
+    animated: Callable[[Tensor, str, SamplingSettings], Tensor],
+    picture: Tensor,
+    prompts: Sequence[str],
+    settings: SamplingSettings,
+    among_last: int = 1,
+) -> Tensor:
+    """One long clip: a clip for each prompt, each starting with the picture where the one before ended.
+
+    animated: makes a clip of a picture and a prompt, as :func:`animate_picture` does.
+    among_last: as in :func:`firstframe.extend.split_at_best`.
+
+    Every clip has a seed of its own: the next number.
+    """
+    clips: list[Tensor] = []
+    for index, prompt in enumerate(prompts):
+        if clips:
+            last, clips[-1] = split_at_best(clips[-1], among_last)
+            picture = last.movedim(-1, 1)
+        clips.append(animated(picture, prompt, replace(settings, seed=settings.seed + index)))
+    return join_clips(clips)
 
 
 @torch.inference_mode()
 def decode_clip(model: TinyModel, latents: Tensor) -> Tensor:
     """Latents (1, C, F, h, w) to frames (F, H, W, 3) in [0, 1] on the CPU."""
     return model.decode(latents[0].movedim(1, 0)).movedim(1, -1).cpu()
+
+
+def _retention(model: TinyModel, picture: Tensor, strengths: Strengths) -> Retention | None:
+    if strengths.retention == 0.0:
+        return None
+    return Retention(model.retention, model.retention.encode(picture.to(model.unet.device)))
+
+
+def _latent_shape(model: TinyModel, height: int, width: int) -> tuple[int, int, int]:
+    return model.unet.config.in_channels, height // 8, width // 8
+
+
+def _model_options(model: TinyModel, progress: Progress | None) -> dict[str, Any]:
+    return {"motion": model.motion, "scheduler": model.scheduler, "progress": progress}

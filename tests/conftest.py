@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from torch.nn import functional
 from firstframe.adapter import I2VAdapter
 from firstframe.bindings.diffusers import unet_config
 from firstframe.motion import MotionConfig, MotionModule
+from firstframe.retention import RetentionBranch, RetentionConfig
 from firstframe.tiny.model import TinyModel
 
 torch.set_num_threads(1)
@@ -67,10 +69,12 @@ def small_model() -> TinyModel:
     )
     motion = MotionModule(MotionConfig((32, 32), 1, mid=True, max_frames=16, num_heads=4))
     adapter = I2VAdapter(unet_config(unet).attention_sites, 4)
-    for part in (motion, adapter):
+    retention = RetentionBranch(RetentionConfig(unet_config(unet), replace(motion.config, mid=False), (4, 4, 4, 8)))
+    for part in (motion, adapter, retention):
         for parameter in part.parameters():
             nn.init.normal_(parameter, std=0.1)
-    return SmallModel(nn.Identity(), nn.Identity(), unet.eval().requires_grad_(False), motion, adapter)
+    parts = (unet.eval().requires_grad_(False), motion, adapter, retention)
+    return SmallModel(nn.Identity(), nn.Identity(), *parts)
 
 
 NAMES_IN_DIFFUSERS = {

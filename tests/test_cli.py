@@ -46,7 +46,7 @@ def test_animate(run, picture):
     assert clip.frames.shape == (3, 48, 64, 3) and clip.fps == 5
     assert Image.open(sheet).size == (3 * 64 + 2 * 2, 48)
     made_by = json.loads(clip.metadata["firstframe"])
-    assert (made_by["prompt"], made_by["seed"], made_by["num_frames"]) == ("a red fish", 7, 3)
+    assert (made_by["prompts"], made_by["seed"], made_by["num_frames"]) == (["a red fish"], 7, 3)
 
 
 def test_it_starts_with_the_picture(run, picture):
@@ -55,6 +55,34 @@ def test_it_starts_with_the_picture(run, picture):
     blocks = functional.interpolate(shrunk, scale_factor=8)[0].movedim(0, -1)
     assert (frames[0] - blocks).abs().mean() < 0.03
     assert (frames[1] - blocks).abs().mean() > 0.1
+
+
+def test_the_retention_branch(run, picture):
+    both = animated(run, picture, "both.gif", "--retention")
+    alone = animated(run, picture, "alone.gif", "--retention", "--no-adapter")
+    adapter = animated(run, picture, "adapter.gif")
+    assert torch.equal(both[0], adapter[0]) and not torch.equal(both, adapter)
+    assert not torch.equal(alone[0], adapter[0])  # no frame is held: it is the branch's own
+    assert torch.equal(adapter, animated(run, picture, "off.gif", "--retention", "--retention-strength", "0"))
+
+
+def test_dual_guidance(run, picture):
+    usual = animated(run, picture, "usual.gif", "--cfg", "3")
+    assert torch.equal(usual, animated(run, picture, "text.gif", "--text-scale", "3"))
+    image = animated(run, picture, "image.gif", "--cfg", "3", "--image-scale", "2")
+    assert not torch.equal(usual, image)
+    assert torch.equal(image, animated(run, picture, "same.gif", "--image-scale", "2", "--text-scale", "3"))
+
+
+def test_one_prompt_for_each_clip(run, picture):
+    first, out = animated(run, picture, "first.gif"), picture.parent / "two.gif"
+    assert run("animate", picture, "--prompt", "a red fish", "--prompt", "up", "-o", out, *FAST).exit_code == 0
+    two = read_clip(out).frames
+    assert two.shape == (5, 48, 64, 3)
+    sheets = [Image.open(picture.parent / f"{name}_frames.png") for name in ("first", "two")]
+    assert sheets[0].tobytes() == sheets[1].crop((0, 0, *sheets[0].size)).tobytes() and len(first) == 3
+    same = animated(run, picture, "repeated.gif", "--clips", "3")
+    assert len(same) == 7
 
 
 def test_what_the_options_change(run, picture):
@@ -84,6 +112,9 @@ def one_line(result: Any) -> str:
         (["--start", "0"], "start_time"),
         (["--keep", "2"], "keep_probability"),
         (["-o", "clip.avi"], "clip.avi"),
+        (["--prompt", "y", "--clips", "3"], "3 clips"),
+        (["--clips", "0"], "0 clips"),
+        (["--clips", "2", "--among-last", "3"], "among_last"),
     ],
 )
 def test_wrong_options(run, picture, options, says):
@@ -100,10 +131,22 @@ def test_no_picture(run, tmp_path):
 
 
 def test_measure(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("firstframe.measure.prior.GRID", [(1.0, 0.5)])
+    monkeypatch.setattr("firstframe.measure.prior.TABLE", [(1.0, 0.5)])
     result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--report", tmp_path / "report")
     assert result.exit_code == 0, result.output
     assert {file.name for file in (tmp_path / "report").iterdir()} == {"report.gif", "report.json", "report.png"}
     result = run("measure", "prior", "--scenes", "1", "--steps", "1", "--report", tmp_path / "prior")
     assert result.exit_code == 0, result.output
     assert {file.name for file in (tmp_path / "prior").iterdir()} == {"prior.json", "prior.md"}
+    result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--retention", "--report", tmp_path / "all")
+    assert result.exit_code == 0, result.output
+    assert "adapter+retention" in json.loads((tmp_path / "all" / "report.json").read_text())["variants"]
+
+
+def test_measure_claims(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("firstframe.measure.claims.with_look", lambda model: model)
+    few = ("measure", "claims", "--scenes", "1", "--pictures", "1", "--steps", "1", "--report", tmp_path)
+    result = run(*few, "--only", "image_scale", "--only", "other_look")
+    assert result.exit_code == 0, result.output
+    assert {"claims.json", "claims.md", "image_scale.png"} <= {file.name for file in tmp_path.iterdir()}
+    assert "summary" in one_line(run(*few, "--only", "summary"))

@@ -20,7 +20,7 @@ RANKS = [
     {"adapter"},
     {"weights"},
     {"training", "tiny", "bindings"},
-    {"cli", "__main__", "measure", "pipeline"},
+    {"cli", "__main__", "measure", "options", "pipeline"},
 ]
 CORE = {"torch", "einops", "kornia", "safetensors"}
 # What these parts are made of: pictures, films and measurements.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..video import contact_sheet
 
-_MARGIN = 80  # pixels for the names on the left
+_MARGIN = 110  # pixels for the names on the left
 _LINE = 16  # pixels for a caption
 _COLUMNS = 8
 

@@ -17,18 +17,18 @@ from .scenes import held_out_clips
 from .variants import make_clip, mean_of
 
 # (t0, p) in the order of the paper's table
-GRID = [*((t0, 1.0) for t0 in (1.0, 0.9, 0.8, 0.7, 0.6)), *((1.0, p) for p in (0.9, 0.7, 0.5, 0.3, 0.1))]
+TABLE = [*((t0, 1.0) for t0 in (1.0, 0.9, 0.8, 0.7, 0.6)), *((1.0, p) for p in (0.9, 0.7, 0.5, 0.3, 0.1))]
 
 
 def measure_prior(model: TinyModel, count: int, seed: int, settings: SamplingSettings, folder: Path) -> dict[str, Any]:
-    """Flow score and warping error of the adapter's clips over GRID; writes prior.json and prior.md.
+    """Flow score and warping error of the adapter's clips over TABLE; writes prior.json and prior.md.
 
     Every number is a mean over the same `count` scenes. Returns what is in prior.json.
     """
     clips = list(held_out_clips(count, seed, settings.num_frames))
     rows = []
-    with tqdm(total=count * len(GRID), desc="clips") as bar:
-        for start_time, keep_probability in GRID:
+    with tqdm(total=count * len(TABLE), desc="clips") as bar:
+        for start_time, keep_probability in TABLE:
             knobs = replace(settings, start_time=start_time, keep_probability=keep_probability)
             numbers = []
             for truth in clips:

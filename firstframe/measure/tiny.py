@@ -22,8 +22,15 @@ from .variants import VARIANTS, all_numbers, likeness, make_clip, mean_of, movem
 SHOWN = 4  # scenes in report.png and report.gif
 
 
-def measure_tiny(model: TinyModel, count: int, seed: int, settings: SamplingSettings, folder: Path) -> dict[str, Any]:
-    """Measure every variant on `count` scenes, write report.json, report.png and report.gif into a folder.
+def measure_tiny(
+    model: TinyModel,
+    count: int,
+    seed: int,
+    settings: SamplingSettings,
+    folder: Path,
+    variants: tuple[str, ...] = VARIANTS,
+) -> dict[str, Any]:
+    """Measure variants on `count` scenes, write report.json, report.png and report.gif into a folder.
 
     Every number is a mean over scenes. `autoencoder` is the round trip of the true frames, the ceiling for
     `ssim` and `psnr`; `truth` has the movement of the true frames, where direction_accuracy tells how far the
@@ -31,12 +38,12 @@ def measure_tiny(model: TinyModel, count: int, seed: int, settings: SamplingSett
     """
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     shown: list[tuple[str, dict[str, Tensor]]] = []
-    with tqdm(total=count * len(VARIANTS), desc="clips") as bar:
+    with tqdm(total=count * len(variants), desc="clips") as bar:
         for truth in held_out_clips(count, seed, settings.num_frames):
             rows["truth"].append(movement(truth.frames, truth))
             rows["autoencoder"].append(likeness(round_trip(model, truth), truth))
             clips = {"truth": truth.frames}
-            for variant in VARIANTS:
+            for variant in variants:
                 clips[variant] = make_clip(model, variant, truth, settings)
                 rows[variant].append(all_numbers(clips[variant], truth))
                 bar.update()
@@ -47,7 +54,7 @@ def measure_tiny(model: TinyModel, count: int, seed: int, settings: SamplingSett
         "scenes": count,
         "seed": seed,
         "settings": asdict(settings),
-        "variants": {variant: mean_of(rows[variant]) for variant in VARIANTS},
+        "variants": {variant: mean_of(rows[variant]) for variant in variants},
         "autoencoder": mean_of(rows["autoencoder"]),
         "truth": mean_of(rows["truth"]),
     }

@@ -10,26 +10,34 @@ from torch import Tensor
 
 from ..bindings.diffusers import SamplingSettings
 from ..metrics import first_frame_ssim, flow_score, measured_direction, psnr, ssim, warping_error
-from ..pipeline import animate_picture, decode_clip, generate_clip
+from ..pipeline import Strengths, animate_picture, decode_clip, generate_clip, retain_picture
 from ..tiny.model import TinyModel
 from .scenes import TrueClip
 
 VARIANTS = ("base", "clean_frame", "adapter")
+RETAINED = ("retention", "adapter+retention")
+_STRENGTHS = {
+    "clean_frame": Strengths(adapter=0.0),
+    "adapter": Strengths(),
+    "adapter+retention": Strengths(retention=1.0),
+}
 
 
 def make_clip(model: TinyModel, variant: str, truth: TrueClip, settings: SamplingSettings) -> Tensor:
-    """Frames (F, H, W, 3) in [0, 1] by one of VARIANTS.
+    """Frames (F, H, W, 3) in [0, 1] by one of VARIANTS or RETAINED.
 
     base: from the text alone. clean_frame: the clean first frame is held and sampling starts from the frame
-    similarity prior, without the adapter. adapter: the same, with it.
+    similarity prior, without the adapter. adapter: the same, with it. retention: from noise as base, with the
+    retention branch; its first frame is its own. adapter+retention: as adapter, with the branch.
     """
     settings = replace(settings, seed=settings.seed + truth.seed)
     caption = truth.scene.caption
     if variant == "base":
         height, width = truth.frames.shape[1:3]
         return generate_clip(model, caption, settings, (height, width))
-    strength = 1.0 if variant == "adapter" else 0.0
-    return animate_picture(model, truth.picture, caption, settings, strength=strength)
+    if variant == "retention":
+        return retain_picture(model, truth.picture, caption, settings)
+    return animate_picture(model, truth.picture, caption, settings, _STRENGTHS[variant])
 
 
 def round_trip(model: TinyModel, truth: TrueClip) -> Tensor:

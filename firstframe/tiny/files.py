@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "weights"
-PARTS = ("autoencoder", "text_encoder", "unet", "motion_module", "i2v_adapter")
+PARTS = ("autoencoder", "text_encoder", "unet", "motion_module", "i2v_adapter", "retention", "look_lora")
 
 
 def weights_file(part: str) -> Path:

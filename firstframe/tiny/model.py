@@ -12,7 +12,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from ..adapter import I2VAdapter
 from ..motion import MotionModule
-from ..weights import load_adapter, load_motion
+from ..retention import RetentionBranch
+from ..weights import load_adapter, load_motion, load_retention
 from .config import AUTOENCODER, NOISE_SCHEDULE, TEXT_ENCODER, UNET
 from .files import weights_file
 from .text import known_tokens, tokenize
@@ -27,6 +28,7 @@ class TinyModel:
     unet: UNet2DConditionModel
     motion: MotionModule
     adapter: I2VAdapter
+    retention: RetentionBranch
 
     @property
     def scheduler(self) -> DDIMScheduler:
@@ -75,6 +77,8 @@ def load_tiny(device: str | torch.device = "cpu") -> TinyModel:
     unet.load_state_dict(load_file(weights_file("unet")))
     text_encoder = load_text_encoder(load_file(weights_file("text_encoder")))
     motion, adapter = load_motion(weights_file("motion_module")), load_adapter(weights_file("i2v_adapter"))
-    for part in (autoencoder, text_encoder, unet, motion, adapter):
+    retention = load_retention(weights_file("retention"))
+    parts = (autoencoder, text_encoder, unet, motion, adapter, retention)
+    for part in parts:
         part.float().to(device).eval().requires_grad_(False)
-    return TinyModel(autoencoder, text_encoder, unet, motion, adapter)
+    return TinyModel(*parts)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from firstframe import __version__
 from firstframe.bindings.diffusers import SamplingSettings
-from firstframe.measure.prior import GRID, as_table, measure_prior
+from firstframe.measure.prior import TABLE, as_table, measure_prior
 from firstframe.measure.scenes import held_out_clips
 from firstframe.measure.tiny import measure_tiny
 from firstframe.measure.variants import VARIANTS, all_numbers, make_clip, round_trip
@@ -68,9 +68,9 @@ def test_the_truth_gets_full_marks():
 
 def test_prior_grid(small_model, tmp_path):
     report = measure_prior(small_model, 1, 0, replace(SETTINGS, steps=2), tmp_path)
-    assert [(row["t0"], row["p"]) for row in report["rows"]] == GRID
+    assert [(row["t0"], row["p"]) for row in report["rows"]] == TABLE
     flow = {(row["t0"], row["p"]): row["flow_score"] for row in report["rows"]}
     assert len(set(flow.values())) >= 6 and flow[1.0, 1.0] != flow[0.6, 1.0]  # t0 is rounded to whole steps
     assert report == json.loads((tmp_path / "prior.json").read_text())
     table = (tmp_path / "prior.md").read_text()
-    assert table == as_table(report["rows"]) and table.count("\n") == 2 + len(GRID)
+    assert table == as_table(report["rows"]) and table.count("\n") == 2 + len(TABLE)

@@ -237,17 +237,28 @@ def generate(
     settings: SamplingSettings,
     *,
     motion: MotionModule | None = None,
+    retention: Retention | None = None,
     motion_scale: float = 1.0,
+    retention_scale: float = 1.0,
     scheduler: DDIMScheduler | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """A clip from text alone: latents (1, C, F, H, W) for a ``latent_shape`` of (C, H, W).
+    """A clip from noise: latents (1, C, F, H, W) for a ``latent_shape`` of (C, H, W).
 
-    It starts from noise; of the settings, those that concern the picture have no effect.
+    Without ``retention`` it follows the text alone, and dual guidance has no picture to weigh: ``cfg`` holds. With it,
+    frame 0 is the branch's own work (DreamVideo, arXiv 2312.03018). The settings of prior and held frame have no
+    effect.
     """
     latents = draw_noise(latent_shape, settings.num_frames, settings.seed).to(text)
-    settings = replace(settings, guidance=None)
-    with inject(unet, motion, num_frames=settings.num_frames, motion_scale=motion_scale) as injection:
+    settings = settings if retention is not None else replace(settings, guidance=None)
+    with inject(
+        unet,
+        motion,
+        retention=retention,
+        num_frames=settings.num_frames,
+        motion_scale=motion_scale,
+        retention_scale=retention_scale,
+    ) as injection:
         return denoise(
             injection, scheduler or animatediff_scheduler(), latents, text, no_text, settings, None, progress
         )
