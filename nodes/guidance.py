@@ -41,7 +41,7 @@ def _guidance_inputs() -> list[Any]:
             min=0.0,
             max=30.0,
             step=0.1,
-            tooltip="How much more the text counts than without it. 1 is neutral. Tiny model: 4.",
+            tooltip="How much more the text counts than without it. 1 is neutral. Tiny model: 2.",
         ),
     ]
 

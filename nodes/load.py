@@ -10,7 +10,7 @@ from ..firstframe.bindings.comfy import tiny, weights
 from ..firstframe.reference import prepare_picture
 from ..firstframe.tiny.config import SIZE
 from . import folders
-from .types import I2VAdapter, MotionModule
+from .types import I2VAdapter, MotionModule, Retention
 
 CATEGORY = "FirstFrame/load"
 EXAMPLE_PICTURE = Path(__file__).parent.parent / "firstframe" / "tiny" / "example.png"
@@ -35,13 +35,18 @@ class LoadTinyModel(io.ComfyNode):
                 io.Clip.Output(display_name="CLIP"),
                 io.Vae.Output(display_name="VAE"),
                 I2VAdapter.Output(display_name="I2V_ADAPTER"),
+                Retention.Output(display_name="RETENTION"),
             ],
         )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
         return io.NodeOutput(
-            tiny.load_tiny_model(), tiny.load_tiny_clip(), tiny.load_tiny_vae(), tiny.load_tiny_adapter()
+            tiny.load_tiny_model(),
+            tiny.load_tiny_clip(),
+            tiny.load_tiny_vae(),
+            tiny.load_tiny_adapter(),
+            tiny.load_tiny_retention(),
         )
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..firstframe.bindings.comfy import weights
 from ..firstframe.bindings.comfy.retention import apply_retention
 from ..firstframe.reference import Reference
+from ..firstframe.weights import has_motion_module
 from . import folders, types
 
 
@@ -28,12 +30,23 @@ class LoadRetention(io.ComfyNode):
                     "retention", options=folders.files_in(folders.ADAPTERS), tooltip="A file in models/firstframe."
                 ),
             ],
-            outputs=[types.Retention.Output(display_name="RETENTION")],
+            outputs=[
+                types.Retention.Output(display_name="RETENTION"),
+                types.MotionModule.Output(
+                    display_name="MOTION_MODULE",
+                    tooltip="The motion module that was trained together with the branch, where the file has one.",
+                ),
+            ],
         )
 
     @classmethod
     def execute(cls, retention: str) -> io.NodeOutput:
-        return io.NodeOutput(weights.load_host_retention(folders.path_of(folders.ADAPTERS, retention)))
+        file = folders.path_of(folders.ADAPTERS, retention)
+        if has_motion_module(file):
+            motion = weights.load_host_motion(file)
+        else:
+            motion = ExecutionBlocker(f"{retention} has no motion module: use Load Motion Module")
+        return io.NodeOutput(weights.load_host_retention(file), motion)
 
 
 class ApplyRetention(io.ComfyNode):

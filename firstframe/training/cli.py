@@ -66,6 +66,23 @@ def latents(folder: Folder = RUNS, count: Count = 1000) -> None:
 
 
 @app.command()
+def decoder(
+    folder: Folder = RUNS, steps: Steps = 3000, lr: Rate = 1e-3, batch_size: Batch = 8, count: Count = 1500
+) -> None:
+    """Train the decoder on, with the encoder as it is: what was trained on its latents stays valid."""
+    from ..weights import save_state_dict
+    from .autoencoder import autoencoder_loss, open_autoencoder
+    from .data import frame_crops, render_scenes
+    from .loop import LoopConfig, train
+
+    model = open_autoencoder(folder / "autoencoder" / "final.safetensors")
+    model.encoder.requires_grad_(False)
+    batches = frame_crops(render_scenes(folder / "scenes.npy", count), batch_size, crop=64, seed=8)
+    train(model, batches, autoencoder_loss, LoopConfig(steps, lr, batch_size), folder / "decoder")
+    save_state_dict(folder / "decoder" / "final.safetensors", model.state_dict(), {})
+
+
+@app.command()
 def text(
     folder: Folder = RUNS, steps: Steps = 500, lr: Rate = 1e-3, batch_size: Batch = 32, count: Count = 1500
 ) -> None:
@@ -100,8 +117,8 @@ def clips(folder: Folder = RUNS, steps: Steps = 900, lr: Rate = 1e-3, batch_size
 
 
 @app.command()
-def whole(folder: Folder = RUNS, steps: Steps = 150, lr: Rate = 6e-4, batch_size: Batch = 4, shown: Shown = 16) -> None:
-    """Train the text-to-video model on whole clips for a while: the base."""
+def whole(folder: Folder = RUNS, steps: Steps = 700, lr: Rate = 6e-4, batch_size: Batch = 4, shown: Shown = 16) -> None:
+    """Train the text-to-video model on whole clips, all noise: the base, which has to forget the clean first frame."""
     _train_base(folder, "clips", "whole", steps, lr, batch_size, shown, seed=5)
 
 
@@ -134,7 +151,7 @@ def _train_base(
 
 @app.command()
 def adapter(
-    folder: Folder = RUNS, steps: Steps = 320, lr: Rate = 2e-3, batch_size: Batch = 16, shown: Shown = 4
+    folder: Folder = RUNS, steps: Steps = 600, lr: Rate = 2e-3, batch_size: Batch = 16, shown: Shown = 4
 ) -> None:
     """Train the I2V adapter on the frozen base, with a clean first frame."""
     from ..bindings.diffusers import inject
@@ -160,8 +177,8 @@ def retention(
 
     from ..bindings.diffusers import inject
     from ..weights import save_retention
-    from .data import open_latents
-    from .diffusion import RetentionLoss, new_adapter, new_base, new_motion, new_retention
+    from .data import NUM_FRAMES, open_latents
+    from .diffusion import RetentionLoss, new_adapter, new_base, new_motion, new_retention, place_frames
     from .loop import LoopConfig, train
 
     model = new_base(motion=new_motion())
@@ -172,22 +189,55 @@ def retention(
     batches, config = latents.batches(batch_size, shown, seed=6), LoopConfig(steps, lr, batch_size)
     with inject(model.unet, model.motion, model.adapter, num_frames=shown) as injection:
         train(model, batches, RetentionLoss(injection, branch), config, folder / "retention")
+    place_frames(branch, torch.arange(NUM_FRAMES))
     save_retention(folder / "retention" / "final.safetensors", branch, dtype=torch.float32)
 
 
 @app.command()
+def look(
+    folder: Folder = RUNS,
+    steps: Steps = 150,
+    lr: Rate = 5e-4,
+    batch_size: Batch = 16,
+    shown: Shown = 4,
+    count: Count = 300,
+) -> None:
+    """Tune the base to another look with a LoRA, as community checkpoints are: the motion module stays as it is."""
+    from ..bindings.diffusers import inject
+    from ..weights import save_state_dict
+    from .autoencoder import open_autoencoder
+    from .data import encode_scenes, open_latents, render_scenes
+    from .diffusion import VelocityLoss, new_base, new_motion
+    from .look import add_lora, lora_weights
+    from .loop import LoopConfig, train
+    from .scenes import dusk
+
+    latents = folder / "look_latents.safetensors"
+    if not latents.exists():
+        at_dusk = (dusk(clip) for clip in render_scenes(folder / "scenes.npy", count))
+        encode_scenes(at_dusk, open_autoencoder(folder / "autoencoder" / "final.safetensors"), latents)
+    model = new_base(folder / "whole" / "final.safetensors", motion=new_motion()).requires_grad_(False)
+    add_lora(model.unet)
+    batches = open_latents(latents).batches(batch_size, shown, seed=7)
+    with inject(model.unet, model.motion, num_frames=shown):
+        train(model, batches, VelocityLoss(), LoopConfig(steps, lr, batch_size), folder / "look")
+    save_state_dict(folder / "look" / "final.safetensors", lora_weights(model.unet), {})
+
+
+@app.command()
 def export(
-    parts: Annotated[list[str], typer.Argument(help="Any of: autoencoder, base, adapter, retention.")],
+    parts: Annotated[list[str], typer.Argument(help="Any of: autoencoder, base, adapter, retention, look.")],
     folder: Folder = RUNS,
 ) -> None:
     """Write trained parts into the package, as fp16 safetensors."""
-    from .export import export_adapter, export_autoencoder, export_base, export_retention
+    from .export import export_adapter, export_autoencoder, export_base, export_look, export_retention
 
     writers = {
         "autoencoder": export_autoencoder,
         "base": export_base,
         "adapter": export_adapter,
         "retention": export_retention,
+        "look": export_look,
     }
     for part in parts:
         writers[part](folder)

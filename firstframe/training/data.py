@@ -5,7 +5,7 @@ Training scenes have even seeds, scenes to measure on have odd ones: the two nev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -138,7 +138,7 @@ class LatentClips:
 
 
 @torch.inference_mode()
-def encode_scenes(frames: NDArray[np.uint8], autoencoder: AutoencoderTiny, file: Path) -> None:
+def encode_scenes(frames: Iterable[NDArray[np.uint8]], autoencoder: AutoencoderTiny, file: Path) -> None:
     """Encode rendered scenes with the autoencoder into ``file``: fp16 latents (clips, F, 4, H/8, W/8)."""
     encoded = []
     for clip in tqdm(frames, desc="latents"):

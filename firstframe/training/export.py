@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..tiny.files import weights_file
-from ..weights import load_retention, save_adapter, save_motion, save_retention, save_state_dict
+from ..weights import load_retention, load_state_dict, save_adapter, save_motion, save_retention, save_state_dict
 from .autoencoder import open_autoencoder
 from .diffusion import Denoiser, new_adapter, new_base, new_motion
 from .loop import history
@@ -18,8 +18,8 @@ from .loop import history
 
 def export_autoencoder(runs: Path) -> None:
     """Write the autoencoder's file."""
-    model = open_autoencoder(runs / "autoencoder" / "final.safetensors")
-    save_state_dict(weights_file("autoencoder"), _half(model), _story(runs, "autoencoder"))
+    model = open_autoencoder(runs / "decoder" / "final.safetensors")
+    save_state_dict(weights_file("autoencoder"), _half(model), _story(runs, "autoencoder", "decoder"))
 
 
 def export_base(runs: Path) -> None:
@@ -43,6 +43,13 @@ def export_retention(runs: Path) -> None:
     """Write the retention branch's file."""
     branch = load_retention(runs / "retention" / "final.safetensors")
     save_retention(weights_file("retention"), branch, _story(runs, "retention"), torch.float16)
+
+
+def export_look(runs: Path) -> None:
+    """Write the LoRA's file."""
+    lora = load_state_dict(runs / "look" / "final.safetensors")
+    halves = {name: weight.half() for name, weight in lora.items()}
+    save_state_dict(weights_file("look_lora"), halves, _story(runs, "look"))
 
 
 def _with_adapter(runs: Path) -> Denoiser:

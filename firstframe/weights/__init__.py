@@ -5,6 +5,7 @@ from __future__ import annotations
 from .files import load_metadata, load_state_dict, save_state_dict
 from .layouts import LAYOUTS, Layout, detect_layout
 from .load import (
+    has_motion_module,
     load_adapter,
     load_image_tokens,
     load_motion,
@@ -19,6 +20,7 @@ __all__ = [
     "LAYOUTS",
     "Layout",
     "detect_layout",
+    "has_motion_module",
     "load_adapter",
     "load_image_tokens",
     "load_metadata",

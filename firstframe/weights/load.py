@@ -136,6 +136,11 @@ def load_retention(
         return _filled(partial(RetentionBranch, config, attention=attention), operations, contents, dtype)
 
 
+def has_motion_module(path: Path | str) -> bool:
+    """Whether the retention branch's file ``path`` also has a motion module, for :func:`load_motion`."""
+    return _config_key("motion_module", "retention") in load_metadata(path)
+
+
 def _retention_config(contents: _Contents) -> RetentionConfig:
     if not contents.config:
         raise WeightsError("the metadata firstframe.config is missing, which says for which UNet the branch is")

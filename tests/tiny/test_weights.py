@@ -7,7 +7,9 @@ import json
 import pytest
 import torch
 
+from firstframe.motion import sinusoidal_positions
 from firstframe.tiny.files import PARTS, weights_file
+from firstframe.tiny.look import with_look
 from firstframe.tiny.model import load_tiny
 from firstframe.weights import load_metadata, load_state_dict
 
@@ -27,10 +29,27 @@ def test_half_precision_finite_and_with_their_story(part: str) -> None:
 
 def test_loads_ready_to_use() -> None:
     model = load_tiny()
-    parts = (model.autoencoder, model.text_encoder, model.unet, model.motion, model.adapter)
+    parts = (model.autoencoder, model.text_encoder, model.unet, model.motion, model.adapter, model.retention)
     for part in parts:
         assert not part.training
         assert all(w.dtype == torch.float32 and not w.requires_grad for w in part.parameters())
+
+
+@pytest.mark.parametrize("part", ["motion_module", "retention"])
+def test_frames_are_at_their_places(part: str) -> None:
+    positions = {name: pe for name, pe in load_state_dict(weights_file(part)).items() if name.endswith(".pe")}
+    assert positions
+    for name, pe in positions.items():
+        assert torch.allclose(pe.float(), sinusoidal_positions(*pe.shape[1:]), atol=1e-3), name
+
+
+def test_another_look_is_another_unet() -> None:
+    model = load_tiny()
+    before = {name: weight.clone() for name, weight in model.unet.state_dict().items()}
+    tuned = with_look(model)
+    assert tuned.motion is model.motion and tuned.adapter is model.adapter
+    assert all(torch.equal(weight, before[name]) for name, weight in model.unet.state_dict().items())
+    assert not torch.equal(tuned.unet.conv_in.weight, before["conv_in.weight"])
 
 
 def test_round_trip_keeps_the_picture() -> None:

@@ -16,7 +16,7 @@ from ...tiny.files import weights_file
 from ...tiny.text import expand
 from .motion import apply_motion
 from .unet import build_unet
-from .weights import load_host_adapter, load_host_motion
+from .weights import load_host_adapter, load_host_motion, load_host_retention
 
 TINY_UNET = UNetConfig(
     block_out_channels=UNET["block_out_channels"],
@@ -38,6 +38,11 @@ def load_tiny_model() -> ModelPatcher:
 def load_tiny_adapter() -> ModelPatcher:
     """The I2V adapter that was trained on the tiny base."""
     return load_host_adapter(weights_file("i2v_adapter"))
+
+
+def load_tiny_retention() -> ModelPatcher:
+    """The frame retention branch that was trained on the tiny base."""
+    return load_host_retention(weights_file("retention"))
 
 
 def load_tiny_clip() -> comfy.sd.CLIP:

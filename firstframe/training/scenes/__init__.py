@@ -1,5 +1,6 @@
 """Captioned scenes with known motion, rendered from a seed: data that anyone can make again."""
 
+from .look import dusk
 from .render import Clip, path, render
 from .scene import BACKWARDS, CAMERAS, COLOURS, DIRECTIONS, SHAPES, SPEEDS, Scene, caption_words, sample_scene
 
@@ -13,6 +14,7 @@ __all__ = [
     "Clip",
     "Scene",
     "caption_words",
+    "dusk",
     "path",
     "render",
     "sample_scene",
