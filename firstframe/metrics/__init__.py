@@ -2,9 +2,12 @@
 
 from .image import first_frame_ssim, psnr, ssim
 from .temporal import Direction, flow_score, measured_direction, optical_flow, warping_error
+from .tone import brightness_drift, contrast_drift
 
 __all__ = [
     "Direction",
+    "brightness_drift",
+    "contrast_drift",
     "first_frame_ssim",
     "flow_score",
     "measured_direction",
