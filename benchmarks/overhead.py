@@ -1,11 +1,11 @@
-"""What motion module and I2V adapter cost: seconds per step and peak memory, as ratios to the bare UNet.
+"""What motion module, I2V adapter and retention branch cost: seconds per step and peak memory, as ratios to the base.
 
     python benchmarks/overhead.py --model tiny --model sd15 --repeats 5 --out benchmarks/results
 
 Random weights throughout (speed does not depend on them), classifier-free guidance as in sampling (two
 prompts per step). `tiny` is the shipped model's layout at 128 x 128 pixels and 16 frames; `sd15` is Stable
 Diffusion 1.5's with an AnimateDiff v2 motion module at 64 x 64 pixels and 8 frames, and needs about 8 GB. The
-three ways to run are timed in turn and repeatedly in one process; the fastest step of each counts, because
+ways to run are timed in turn and repeatedly in one process; the fastest step of each counts, because
 whatever else the machine does only ever adds. Peak memory is taken in a fresh process per way: on the CPU the
 highest resident set less what the imported libraries take (Linux only), on CUDA torch's peak.
 Writes overhead.json and overhead.md.
@@ -20,7 +20,7 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,12 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from firstframe.adapter import I2VAdapter
-from firstframe.bindings.diffusers import inject, unet_config
+from firstframe.bindings.diffusers import Retention, inject, unet_config
 from firstframe.motion import MotionConfig, MotionModule
+from firstframe.retention import RetentionBranch, RetentionConfig
 from firstframe.tiny.config import MOTION, NUM_FRAMES, SIZE, UNET
 
-WAYS = ("base", "+ motion", "+ motion + adapter")
+WAYS = ("base", "+ motion", "+ motion + adapter", "+ motion + adapter + retention")
 SD15: dict[str, Any] = {
     "block_out_channels": (320, 640, 1280, 1280),
     "layers_per_block": 2,
@@ -71,6 +72,10 @@ class Bench:
             self.motion = MotionModule(MotionConfig(**layout.motion)).to(device).requires_grad_(False)
             adapter = I2VAdapter(config.attention_sites, config.num_heads)
             self.adapter = adapter.to(device).requires_grad_(False)
+            branch = RetentionBranch(RetentionConfig(config, replace(self.motion.config, mid=False)))
+            branch.to(device).requires_grad_(False)
+            picture = torch.rand(1, 3, layout.size, layout.size, device=device)
+            self.retention = Retention(branch, branch.encode(picture))
         side, frames = layout.size // 8, layout.num_frames
         self.latents = torch.randn(2 * frames, 4, side, side, device=device)
         text = torch.randn(2, 77, layout.unet["cross_attention_dim"], device=device)
@@ -82,7 +87,8 @@ class Bench:
         if way == "base":
             return self._timed()
         adapter = self.adapter if "adapter" in way else None
-        with inject(self.unet, self.motion, adapter, num_frames=self.layout.num_frames):
+        retention = self.retention if "retention" in way else None
+        with inject(self.unet, self.motion, adapter, retention=retention, num_frames=self.layout.num_frames):
             return self._timed()
 
     def _timed(self) -> float:

@@ -29,10 +29,19 @@ Graph = dict[str, Any]
 """A workflow in API format: nodes by id."""
 
 
+def workflow(name: str) -> Graph:
+    """One of the workflows that ship (API format), with a few steps."""
+    graph: Graph = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
+    for node in graph.values():
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = STEPS
+    return graph
+
+
 def quickstart(**inputs: Any) -> Graph:
     """The quickstart graph (API format) with a few steps and other inputs of its sampler."""
-    graph: Graph = json.loads((ROOT / "workflows" / "api" / "quickstart.json").read_text("utf-8"))
-    find_node(graph, "KSampler")["inputs"].update({"steps": STEPS, **inputs})
+    graph = workflow("quickstart")
+    find_node(graph, "KSampler")["inputs"].update(inputs)
     return graph
 
 

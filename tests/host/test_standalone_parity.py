@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import comfy.sample
+import comfy.sd
 import pytest
+from comfy.model_patcher import ModelPatcher
 from comfyui_firstframe_pack.firstframe.bindings.comfy import tiny
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
-from comfyui_firstframe_pack.firstframe.bindings.diffusers import SamplingSettings, animate
+from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_retention
+from comfyui_firstframe_pack.firstframe.bindings.diffusers import Retention, SamplingSettings, animate
+from comfyui_firstframe_pack.firstframe.guidance import DualGuidance
 from comfyui_firstframe_pack.firstframe.reference import Reference, prepare_picture
 from comfyui_firstframe_pack.firstframe.shapes import fold_frames
 from comfyui_firstframe_pack.firstframe.tiny.config import LATENT_SCALE
+from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
+from comfyui_firstframe_pack.firstframe.tiny.look import with_look
 from comfyui_firstframe_pack.firstframe.tiny.model import TinyModel, load_tiny
+from comfyui_firstframe_pack.nodes.guidance import Sampler
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
 from comfyui_firstframe_pack.nodes.prior import SimilarityPrior
+from safetensors.torch import load_file
 from small import relative_error
 from torch import Tensor
 
@@ -45,27 +53,36 @@ def test_autoencoder(standalone: TinyModel, picture: Tensor) -> None:
     assert relative_error(vae.decode(latent / LATENT_SCALE).movedim(-1, 1), standalone.decode(latent)) < 1e-4
 
 
-@pytest.mark.parametrize("start_time", [1.0, 0.6])
-def test_clip(standalone: TinyModel, picture: Tensor, start_time: float) -> None:
-    settings = SamplingSettings(num_frames=16, steps=4, cfg=4.0, seed=11, start_time=start_time)
-    latent = standalone.encode(picture)
-    states = standalone.encode_text([PROMPT, ""]).chunk(2)
-    alone = animate(
-        standalone.unet,
-        *states,
-        latent,
+def made_alone(
+    model: TinyModel, picture: Tensor, settings: SamplingSettings, adapter: bool = True, retention: bool = False
+) -> Tensor:
+    """Latents (F, C, H, W) without the host."""
+    latents = animate(
+        model.unet,
+        *model.encode_text([PROMPT, ""]).chunk(2),
+        model.encode(picture),
         settings,
-        motion=standalone.motion,
-        adapter=standalone.adapter,
-        scheduler=standalone.scheduler,
+        motion=model.motion,
+        adapter=model.adapter if adapter else None,
+        retention=Retention(model.retention, model.retention.encode(picture)) if retention else None,
+        scheduler=model.scheduler,
     )
+    return fold_frames(latents)
 
-    reference = Reference(picture, latent / LATENT_SCALE)
+
+def made_by_host(model: ModelPatcher, reference: Reference, settings: SamplingSettings) -> Tensor:
+    """Latents (F, C, H, W) by the node of the prior and the host's own sampler."""
     start, denoise = SimilarityPrior.execute(
-        reference, 16, start_time, settings.keep_probability, settings.blur_kernel, settings.blur_sigma, settings.seed
+        reference,
+        16,
+        settings.start_time,
+        settings.keep_probability,
+        settings.blur_kernel,
+        settings.blur_sigma,
+        settings.seed,
     ).args
-    model = apply_adapter(tiny.load_tiny_model(), tiny.load_tiny_adapter(), 1.0)
-    hosted = comfy.sample.sample(
+    model = apply_adapter(model, tiny.load_tiny_adapter(), 1.0)
+    latents = comfy.sample.sample(
         hold_first_frame(model, reference.latent),
         comfy.sample.prepare_noise(start["samples"], settings.seed),
         settings.steps,
@@ -79,4 +96,59 @@ def test_clip(standalone: TinyModel, picture: Tensor, start_time: float) -> None
         disable_pbar=True,
         seed=settings.seed,
     )
-    assert relative_error(hosted * LATENT_SCALE, fold_frames(alone)) < 1e-3
+    return latents * LATENT_SCALE
+
+
+@pytest.fixture(scope="module")
+def reference(standalone: TinyModel, picture: Tensor) -> Reference:
+    return Reference(picture, standalone.encode(picture) / LATENT_SCALE)
+
+
+@pytest.mark.parametrize("start_time", [1.0, 0.6])
+def test_clip(standalone: TinyModel, picture: Tensor, reference: Reference, start_time: float) -> None:
+    settings = SamplingSettings(16, steps=4, cfg=4.0, seed=11, start_time=start_time)
+    hosted = made_by_host(tiny.load_tiny_model(), reference, settings)
+    assert relative_error(hosted, made_alone(standalone, picture, settings)) < 1e-3
+
+
+@pytest.mark.parametrize("adapter", [True, False])
+@pytest.mark.parametrize("retention", [True, False])
+@pytest.mark.parametrize("start_time", [1.0, 0.6])
+def test_clip_under_dual_guidance(
+    standalone: TinyModel, picture: Tensor, reference: Reference, adapter: bool, retention: bool, start_time: float
+) -> None:
+    settings = SamplingSettings(16, steps=4, seed=11, start_time=start_time, guidance=DualGuidance(1.5, 3.0))
+    model, prompts = tiny.load_tiny_model(), [text(PROMPT), text("")]
+    if adapter:
+        model = apply_adapter(model, tiny.load_tiny_adapter(), 1.0)
+    if retention:
+        prompts = apply_retention(prompts, tiny.load_tiny_retention(), reference, 1.0, 0.0, 1.0)
+    (hosted,) = Sampler.execute(
+        hold_first_frame(model, reference.latent),
+        *prompts,
+        reference,
+        num_frames=16,
+        seed=settings.seed,
+        steps=settings.steps,
+        sampler_name="ddim",
+        scheduler="ddim_uniform",
+        start_time=start_time,
+        keep_probability=settings.keep_probability,
+        image_scale=1.5,
+        text_scale=3.0,
+        **dict.fromkeys(("image_start", "text_start", "rescale"), 0.0),
+        **dict.fromkeys(("image_end", "text_end", "parallel"), 1.0),
+    ).args
+    alone = made_alone(standalone, picture, settings, adapter, retention)
+    assert relative_error(hosted["samples"] * LATENT_SCALE, alone) < 1e-3
+
+
+def test_another_look(standalone: TinyModel, picture: Tensor, reference: Reference) -> None:
+    """The LoRA that ships, through the host's own loader, is the base that it makes outside."""
+    lora = load_file(weights_file("look_lora"))
+    hosted, _ = comfy.sd.load_lora_for_models(tiny.load_tiny_model(), None, lora, 1.0, 0.0)
+    assert len(hosted.patches) == len(lora) / 3
+    settings = SamplingSettings(16, steps=2, cfg=3.0, seed=3)
+    clip = made_by_host(hosted, reference, settings)
+    assert relative_error(clip, made_alone(with_look(standalone), picture, settings)) < 1e-3
+    assert relative_error(clip, made_alone(standalone, picture, settings)) > 0.1

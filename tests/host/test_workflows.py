@@ -1,0 +1,71 @@
+"""The workflows that ship: both formats are one graph, and every one runs in the real server."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from comfyui_firstframe_pack.firstframe.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.video import read_clip
+from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
+from harness import ROOT, Graph, Server, workflow
+
+FRAMES = {"quickstart": [16], "retention": [16], "one_image_many_actions": [16, 16, 16], "long_clip": [31]}
+NAMES = sorted(file.stem for file in (ROOT / "workflows").glob("*.json"))
+NOTES = {"MarkdownNote", "Note"}
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+
+
+def as_api(graph: dict[str, Any], nodes: dict[str, Any]) -> Graph:
+    """A graph as the editor saves it, as the editor would queue it. ``nodes`` is what the server says of its nodes."""
+    sources = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
+    queued = {}
+    for node in graph["nodes"]:
+        if node["type"] in NOTES:
+            continue
+        inputs = dict(_widget_values(nodes[node["type"]], node["widgets_values"]))
+        inputs |= {socket["name"]: sources[socket["link"]] for socket in node["inputs"]}
+        queued[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    return queued
+
+
+def _widget_values(info: dict[str, Any], values: list[Any]) -> list[tuple[str, Any]]:
+    remaining, found = list(values), []
+    described = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+    for kind, names in info["input_order"].items():
+        for name in names if kind != "hidden" else ():
+            type_, *options = described[name]
+            if isinstance(type_, list) or type_ in WIDGETS:
+                found.append((name, remaining.pop(0)))
+                if options and options[0].get("control_after_generate"):
+                    remaining.pop(0)
+    assert not remaining, f"{info['name']} has no widget for {remaining}"
+    return found
+
+
+def test_these_are_all() -> None:
+    assert NAMES == sorted(FRAMES) == sorted(file.stem for file in (ROOT / "workflows" / "api").glob("*.json"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_formats_are_one_graph(server: Server, name: str) -> None:
+    opened = json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8"))
+    queued = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
+    bare = {id: {"class_type": node["class_type"], "inputs": node["inputs"]} for id, node in queued.items()}
+    assert as_api(opened, server.get("object_info")) == bare
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_and_starts_with_the_picture(server: Server, name: str) -> None:
+    outcome = server.run(workflow(name))
+    assert outcome.event == "execution_success", outcome.data
+    clips = [read_clip(file).frames for file in server.output_files(outcome)]
+    assert [len(clip) for clip in clips] == FRAMES[name]
+    picture = prepare_picture(EXAMPLE_PICTURE, 128, 128)[0].movedim(0, -1)
+    for clip in clips:
+        assert (clip[0] / 255 - picture).abs().mean() < 0.05
+    for one, other in pairwise(clips):
+        assert not torch.equal(one, other)
