@@ -7,12 +7,13 @@ from pathlib import Path
 import folder_paths
 
 MOTION_MODULES = "animatediff_models"
+MOTION_LORAS = "animatediff_motion_lora"
 ADAPTERS = "firstframe"
 
 
 def register() -> None:
-    """Add both folders to the host's list. Another pack may have added the first one already."""
-    for name in (MOTION_MODULES, ADAPTERS):
+    """Add the folders to the host's list. Another pack may have added those of AnimateDiff already."""
+    for name in (MOTION_MODULES, MOTION_LORAS, ADAPTERS):
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 
