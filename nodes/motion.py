@@ -88,6 +88,10 @@ class MotionLoRA(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, motion_lora: str) -> bool | str:
+        return folders.is_there(folders.MOTION_LORAS, motion_lora)
+
+    @classmethod
     def execute(cls, motion_module: ModelPatcher, motion_lora: str, strength: float) -> io.NodeOutput:
         lora = load_motion_lora(folders.path_of(folders.MOTION_LORAS, motion_lora))
         return io.NodeOutput(add_motion_lora(motion_module, lora, strength))

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from firstframe.errors import WeightsError
+from firstframe.published.hints import how_to_get
 from firstframe.published.manifest import FOLDER, published, weight_set
 from firstframe.weights import LAYOUTS
 
@@ -62,3 +63,10 @@ def test_an_unknown_id_names_those_that_there_are() -> None:
     assert weight_set("animatediff-v3").file == "v3_sd15_mm.ckpt"
     with pytest.raises(WeightsError, match=r"animatediff-v4.*animatediff-v3"):
         weight_set("animatediff-v4")
+
+
+def test_what_is_told_of_a_missing_file() -> None:
+    told = how_to_get("animatediff_models", "mm_sd_v15_v2.ckpt")
+    assert "models/animatediff_models has no mm_sd_v15_v2.ckpt" in told and "weights fetch animatediff-v2" in told
+    told = how_to_get("animatediff_models", "my_own.ckpt")
+    assert "my_own.ckpt" in told and "v3_sd15_mm.ckpt (animatediff-v3)" in told
