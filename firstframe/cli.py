@@ -16,6 +16,7 @@ from . import __version__
 from .errors import FirstFrameError
 from .measure.cli import app as measure_app
 from .options import Cfg, Device, Frames, ImageScale, Keep, Seed, Start, Steps, TextScale, guidance_of, load_model
+from .published.cli import app as weights_app
 from .training.cli import app as train_app
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 app.add_typer(measure_app, name="measure")
 app.add_typer(train_app, name="train")
+app.add_typer(weights_app, name="weights")
 
 
 @app.command()

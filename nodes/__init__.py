@@ -20,6 +20,7 @@ class FirstFrame(ComfyExtension):
             load.LoadAdapter,
             retention.LoadRetention,
             motion.ApplyMotionModule,
+            motion.MotionLoRA,
             reference.EncodeReference,
             adapter.ApplyAdapter,
             retention.ApplyRetention,

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import folder_paths
 
+from ..firstframe.published.hints import how_to_get
+
 MOTION_MODULES = "animatediff_models"
+MOTION_LORAS = "animatediff_motion_lora"
 ADAPTERS = "firstframe"
 
 
 def register() -> None:
-    """Add both folders to the host's list. Another pack may have added the first one already."""
-    for name in (MOTION_MODULES, ADAPTERS):
+    """Add the folders to the host's list. Another pack may have added those of AnimateDiff already."""
+    for name in (MOTION_MODULES, MOTION_LORAS, ADAPTERS):
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 
@@ -20,6 +23,11 @@ def files_in(name: str) -> list[str]:
     """Weights files in a folder of the host, by name."""
     suffixes = folder_paths.supported_pt_extensions
     return [file for file in folder_paths.get_filename_list(name) if Path(file).suffix.lower() in suffixes]
+
+
+def is_there(name: str, file: str) -> bool | str:
+    """For the host's validation: whether a folder has a file, or else how to get it."""
+    return True if file in files_in(name) else how_to_get(name, file)
 
 
 def path_of(name: str, file: str) -> Path:

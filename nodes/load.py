@@ -89,6 +89,10 @@ class LoadMotionModule(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, motion_module: str) -> bool | str:
+        return folders.is_there(folders.MOTION_MODULES, motion_module)
+
+    @classmethod
     def execute(cls, motion_module: str) -> io.NodeOutput:
         return io.NodeOutput(weights.load_host_motion(folders.path_of(folders.MOTION_MODULES, motion_module)))
 
@@ -110,6 +114,10 @@ class LoadAdapter(io.ComfyNode):
             ],
             outputs=[I2VAdapter.Output(display_name="I2V_ADAPTER")],
         )
+
+    @classmethod
+    def validate_inputs(cls, adapter: str) -> bool | str:
+        return folders.is_there(folders.ADAPTERS, adapter)
 
     @classmethod
     def execute(cls, adapter: str) -> io.NodeOutput:

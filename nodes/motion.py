@@ -7,7 +7,9 @@ from typing import Literal
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
-from ..firstframe.bindings.comfy.motion import apply_motion
+from ..firstframe.bindings.comfy.motion import add_motion_lora, apply_motion
+from ..firstframe.weights import load_motion_lora
+from . import folders
 from .types import MotionModule
 
 
@@ -54,3 +56,42 @@ class ApplyMotionModule(io.ComfyNode):
         cls, model: ModelPatcher, motion_module: ModelPatcher, scale: float, schedule: Literal["auto", "keep"]
     ) -> io.NodeOutput:
         return io.NodeOutput(apply_motion(model, motion_module, scale, schedule))
+
+
+class MotionLoRA(io.ComfyNode):
+    """A camera movement for a motion module."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameMotionLoRA",
+            display_name="Motion LoRA",
+            category="FirstFrame/motion",
+            description="Adds a camera movement (pan, tilt, zoom, roll) to AnimateDiff's motion module v2.",
+            inputs=[
+                MotionModule.Input("motion_module", tooltip="From Load Motion Module, v2."),
+                io.Combo.Input(
+                    "motion_lora",
+                    options=folders.files_in(folders.MOTION_LORAS),
+                    tooltip="A file in models/animatediff_motion_lora.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How much of it, as a factor. 1 is as trained; 0 is off; below 0 is the other way round.",
+                ),
+            ],
+            outputs=[MotionModule.Output(display_name="MOTION_MODULE")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, motion_lora: str) -> bool | str:
+        return folders.is_there(folders.MOTION_LORAS, motion_lora)
+
+    @classmethod
+    def execute(cls, motion_module: ModelPatcher, motion_lora: str, strength: float) -> io.NodeOutput:
+        lora = load_motion_lora(folders.path_of(folders.MOTION_LORAS, motion_lora))
+        return io.NodeOutput(add_motion_lora(motion_module, lora, strength))

@@ -40,6 +40,10 @@ class LoadRetention(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, retention: str) -> bool | str:
+        return folders.is_there(folders.ADAPTERS, retention)
+
+    @classmethod
     def execute(cls, retention: str) -> io.NodeOutput:
         file = folders.path_of(folders.ADAPTERS, retention)
         if has_motion_module(file):

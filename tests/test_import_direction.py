@@ -19,7 +19,7 @@ RANKS = [
     {"color", "extend", "lab8", "reference", "video", "metrics"},
     {"adapter"},
     {"weights"},
-    {"training", "tiny", "bindings"},
+    {"published", "training", "tiny", "bindings"},
     {"cli", "__main__", "measure", "options", "pipeline"},
 ]
 CORE = {"torch", "einops", "kornia", "safetensors"}

@@ -112,6 +112,20 @@ ANIMATEDIFF = KeyMap(
 )
 """Motion modules as AnimateDiff publishes them (guoyww/animatediff)."""
 
+_LORA = _BLOCK + "attention_blocks.{}.processor."
+_OUR_LORA = _OURS + "attentions.{}."
+
+MOTION_LORA = KeyMap(
+    "motion_modules",
+    {
+        _LORA + f"to_{name}_lora.{half}.weight": _OUR_LORA + f"to_{name}.lora_{half}.weight"
+        for name in ("q", "k", "v", "out")
+        for half in ("up", "down")
+    },
+    dropped=r"(?!)",
+)
+"""Motion LoRAs as AnimateDiff publishes them: low-rank changes of a motion module's attentions, without alpha."""
+
 _ATTN1 = "{site}.transformer_blocks.0.attn1."
 
 OFFICIAL_ADAPTER = KeyMap(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import WeightsError
-from .keymaps import ANIMATEDIFF, OFFICIAL_ADAPTER, OFFICIAL_IMAGE_TOKENS, KeyMap
+from .keymaps import ANIMATEDIFF, MOTION_LORA, OFFICIAL_ADAPTER, OFFICIAL_IMAGE_TOKENS, KeyMap
 
-Kind = Literal["i2v_adapter", "motion_module", "image_tokens", "retention"]
+Kind = Literal["i2v_adapter", "motion_module", "motion_lora", "image_tokens", "retention"]
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,23 @@ class Layout:
         return re.match(self.members, name) is not None
 
 
+_TEMPORAL = r".*\.motion_modules\.\d+\.temporal_transformer\."
+
 LAYOUTS = (
     Layout("FirstFrame retention branch", "retention", r"projections\.\d+\.", members=r"(?!sites\.)"),
     Layout("FirstFrame I2V adapter", "i2v_adapter", r"sites\.\w+\.to_q\."),
     Layout("FirstFrame motion module", "motion_module", r"sites\.\w+\.proj_in\.", members=r"sites\."),
     Layout("FirstFrame image tokens", "image_tokens", r"sites\.\w+\.to_k_ip\."),
     Layout("official I2V-Adapter", "i2v_adapter", r".*\.attn1\.to_q_ff\.", OFFICIAL_ADAPTER),
-    Layout("AnimateDiff", "motion_module", r".*\.motion_modules\.\d+\.temporal_transformer\.", ANIMATEDIFF),
+    Layout("AnimateDiff", "motion_module", _TEMPORAL + r"proj_in\.", ANIMATEDIFF),
+    Layout("AnimateDiff motion LoRA", "motion_lora", _TEMPORAL + r".*\.processor\.to_\w+_lora\.", MOTION_LORA),
     Layout("official image tokens", "image_tokens", r".*\.attn2\.to_k_ip\.", OFFICIAL_IMAGE_TOKENS),
 )
 
 _WANTED: dict[Kind, str] = {
     "i2v_adapter": "an I2V adapter",
     "motion_module": "a motion module",
+    "motion_lora": "a motion LoRA",
     "image_tokens": "image token projections",
     "retention": "a frame retention branch",
 }

@@ -99,6 +99,33 @@ def load_motion(
         return _filled(partial(MotionModule, config, attention=attention), operations, contents, dtype)
 
 
+def load_motion_lora(path: Path | str) -> StateDict:
+    """Low-rank changes of a motion module (arXiv 2106.09685) from AnimateDiff's layout.
+
+    Returns:
+        For each changed layer ``sites.down_0_0.attentions.0.to_q.lora_up.weight`` (C, r) and ``.lora_down.weight``
+        (r, C), whose product is added to its weight (C, C).
+
+    Raises WeightsError naming the file and what is wrong in it: a layer with one half alone, or halves that do not fit.
+    """
+    with _contents(path, "motion_lora") as contents:
+        for name, up in contents.state.items():
+            if name.endswith(".lora_up.weight"):
+                _check_halves(contents, name, up)
+            elif name.replace("lora_down", "lora_up") not in contents.state:
+                raise WeightsError(f"{contents.name_in_file(name)} has no other half; the file is cut off")
+        return contents.state
+
+
+def _check_halves(contents: _Contents, name: str, up: Tensor) -> None:
+    down = contents.state.get(name.replace("lora_up", "lora_down"))
+    if down is None:
+        raise WeightsError(f"{contents.name_in_file(name)} has no other half; the file is cut off")
+    if up.ndim != 2 or up.shape != down.T.shape:
+        shapes = f"{tuple(up.shape)} and {tuple(down.shape)}"
+        raise WeightsError(f"the halves of {contents.name_in_file(name)} are {shapes}, which do not fit each other")
+
+
 def load_image_tokens(
     path: Path | str,
     *,

@@ -109,3 +109,12 @@ def test_the_next_item_runs(server: Server) -> None:
     assert server.output_file(good) != server.output_file(again)
     frames, frames_again = (read_clip(server.output_file(outcome)).frames for outcome in (good, again))
     assert torch.equal(frames, frames_again)
+
+
+def test_a_missing_file_comes_with_the_way_to_get_it(server: Server) -> None:
+    graph = quickstart()
+    graph["90"] = {"class_type": "FirstFrameLoadAdapter", "inputs": {"adapter": "i2v_module.pth"}}
+    find_node(graph, "FirstFrameApplyAdapter")["inputs"]["adapter"] = ["90", 0]
+    outcome = server.run(graph)
+    assert outcome.event == "refused"
+    assert "firstframe weights fetch i2v-adapter" in str(outcome.data)

@@ -21,6 +21,9 @@ def example(kind: str) -> dict[str, torch.Tensor]:
         if kind == "image_tokens":
             return ImageTokenAdapter(SD15.attention_sites, 768, 8).state_dict()
         motion = MotionConfig(SD15.block_out_channels, 2, True, 32)
+        if kind == "motion_lora":
+            layers = [f"sites.{site.key}.attentions.0.to_q" for site in motion.sites]
+            return {f"{layer}.lora_{half}.weight": torch.zeros(1) for layer in layers for half in ("up", "down")}
         if kind == "retention":
             return RetentionBranch(RetentionConfig(SD15, motion)).state_dict()
         return MotionModule(motion).state_dict()

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
+import comfy.lora
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from comfy.model_patcher import ModelPatcher
 from einops import rearrange
 from torch import Tensor, nn
 
+from ...errors import ModelMismatchError
 from ...motion import MotionModule
 from ...shapes import fold_frames, unfold_frames
+from ...weights.files import StateDict
 from .evaluation import attach, frames_per_clip
 from .layout import check_fits, motion_layer, motion_width
 from .schedule import animatediff_schedule
@@ -41,6 +44,26 @@ def apply_motion(
     if schedule == "auto":
         applied.add_object_patch("model_sampling", animatediff_schedule(applied))
     return applied
+
+
+def add_motion_lora(motion: ModelPatcher, lora: StateDict, strength: float) -> ModelPatcher:
+    """A clone of ``motion`` with a motion LoRA in it; several add up.
+
+    Raises ModelMismatchError for a LoRA that changes layers which the motion module lacks, or of another width.
+    """
+    layers = sorted({name.partition(".lora_")[0] for name in lora})
+    weights = motion.model.state_dict()
+    for layer in layers:
+        width = len(lora[f"{layer}.lora_up.weight"])
+        if f"{layer}.weight" not in weights or len(weights[f"{layer}.weight"]) != width:
+            raise ModelMismatchError(
+                f"the motion LoRA changes {layer}, {width} wide, which this motion module does not have. "
+                "AnimateDiff's motion LoRAs belong to its motion module v2"
+            )
+    patches = comfy.lora.load_lora(dict(lora), {layer: f"{layer}.weight" for layer in layers})
+    changed = motion.clone()
+    changed.add_patches(patches, strength)
+    return changed
 
 
 @contextmanager
