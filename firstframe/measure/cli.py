@@ -83,7 +83,7 @@ def measure_claims(
     pictures: Annotated[int, typer.Option(help="How many pictures are sent into six actions each.")] = 16,
     seed: Seed = 0,
     report: Report = Path("report"),
-    steps: Steps = 8,
+    steps: Steps = 6,
     cfg: Cfg = 2.0,
     only: Annotated[
         list[str] | None, typer.Option(help=f"Only this section, one of {', '.join(SECTIONS)}; may be given again.")

@@ -6,9 +6,12 @@ Each stage reads what the one before it left in the folder and goes on from its 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from .diffusion import Denoiser
 
 app = typer.Typer(
     help="Train the tiny model, stage by stage, in this order.",
@@ -154,18 +157,41 @@ def adapter(
     folder: Folder = RUNS, steps: Steps = 600, lr: Rate = 2e-3, batch_size: Batch = 16, shown: Shown = 4
 ) -> None:
     """Train the I2V adapter on the frozen base, with a clean first frame."""
+    from .diffusion import new_adapter, new_base, new_motion
+
+    model = new_base(folder / "whole" / "final.safetensors", motion=new_motion())
+    model.parts["adapter"] = new_adapter(model.unet)
+    _train_adapter(model, folder, "adapter", steps, lr, batch_size, shown, seed=4)
+
+
+@app.command()
+def adapter_whole(
+    folder: Folder = RUNS, steps: Steps = 300, lr: Rate = 1e-3, batch_size: Batch = 4, shown: Shown = 16
+) -> None:
+    """Train the adapter on, on whole clips: there the motion module carries less of the clean frame to the others."""
+    from .diffusion import new_adapter, new_base, new_motion
+
+    model = new_base(motion=new_motion())
+    model.parts["adapter"] = new_adapter(model.unet)
+    model = new_base(folder / "adapter" / "final.safetensors", **dict(model.parts))
+    _train_adapter(model, folder, "adapter_whole", steps, lr, batch_size, shown, seed=9)
+
+
+def _train_adapter(
+    model: Denoiser, folder: Path, stage: str, steps: int, lr: float, batch_size: int, shown: int, seed: int
+) -> None:
     from ..bindings.diffusers import inject
     from .data import open_latents
-    from .diffusion import VelocityLoss, new_adapter, new_base, new_motion
+    from .diffusion import VelocityLoss
     from .loop import LoopConfig, train
 
-    model = new_base(folder / "whole" / "final.safetensors", motion=new_motion()).requires_grad_(False)
-    model.parts["adapter"] = new_adapter(model.unet)
-    batches = open_latents(folder / "latents.safetensors").batches(batch_size, shown, seed=4)
+    model.requires_grad_(False)
+    model.adapter.requires_grad_(True)
+    batches = open_latents(folder / "latents.safetensors").batches(batch_size, shown, seed)
     with inject(model.unet, model.motion, model.adapter, num_frames=shown):
         loss = VelocityLoss(clean_share=1.0)
-        train(model, batches, loss, LoopConfig(steps, lr, batch_size), folder / "adapter")
-    model.save(folder / "adapter" / "final.safetensors")
+        train(model, batches, loss, LoopConfig(steps, lr, batch_size), folder / stage)
+    model.save(folder / stage / "final.safetensors")
 
 
 @app.command()
@@ -183,7 +209,7 @@ def retention(
 
     model = new_base(motion=new_motion())
     model.parts["adapter"] = new_adapter(model.unet)
-    model = new_base(folder / "adapter" / "final.safetensors", **dict(model.parts)).requires_grad_(False)
+    model = new_base(folder / "adapter_whole" / "final.safetensors", **dict(model.parts)).requires_grad_(False)
     branch = model.parts["retention"] = new_retention(model.unet, model.motion)
     latents = open_latents(folder / "latents.safetensors", folder / "scenes.npy")
     batches, config = latents.batches(batch_size, shown, seed=6), LoopConfig(steps, lr, batch_size)

@@ -35,7 +35,7 @@ def export_base(runs: Path) -> None:
 def export_adapter(runs: Path) -> None:
     """Write the adapter's file."""
     model = _with_adapter(runs)
-    story = _story(runs, "adapter")
+    story = _story(runs, "adapter", "adapter_whole")
     save_adapter(weights_file("i2v_adapter"), model.adapter, story, torch.float16)
 
 
@@ -55,7 +55,7 @@ def export_look(runs: Path) -> None:
 def _with_adapter(runs: Path) -> Denoiser:
     model = new_base(motion=new_motion())
     model.parts["adapter"] = new_adapter(model.unet)
-    return new_base(runs / "adapter" / "final.safetensors", **dict(model.parts))
+    return new_base(runs / "adapter_whole" / "final.safetensors", **dict(model.parts))
 
 
 def _half(model: nn.Module) -> dict[str, torch.Tensor]:

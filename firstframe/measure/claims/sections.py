@@ -11,15 +11,15 @@ from ...guidance import DualGuidance
 from ..scenes import TrueClip
 from .numbers import Measurer, Numbers
 
-BOTH = "adapter+retention"
 LOOK_VARIANTS = ("base", "clean_frame", "adapter")
-PARTS = ("base", "clean_frame", "adapter", "retention", BOTH)
+PARTS = ("base", "clean_frame", "adapter", "retention", "adapter+retention")
+GUIDED = "adapter"  # whose guidance is varied
 ACTION_SCALES = ((1.0, 1.0), (1.0, 2.0), (1.0, 4.0), (2.0, 2.0), (4.0, 4.0))  # image, text
 IMAGE_SCALES = (1.0, 3.0, 6.0)
 SHOWN_SCALES = (1.0, 4.0)  # of the sheet
 TEXT_SCALE = 2.0  # where the image scale varies
 START_TIMES = (1.0, 0.9, 0.8, 0.7, 0.6)
-PRIOR_SCENES = 6
+PRIOR_SCENES = 4
 PRIOR_STEPS = 10  # t0 is rounded to whole steps: fewer do not tell 0.9 from 1
 KEEP_PROBABILITIES = (0.9, 0.7, 0.5, 0.3, 0.1)
 REFINED = {
@@ -45,7 +45,7 @@ def many_actions(measurer: Measurer, actions: list[list[TrueClip]], settings: Sa
             "guidance": "single" if image == text else "dual",
             "image_scale": image,
             "text_scale": text,
-            **measurer.mean(BOTH, truths, replace(settings, guidance=DualGuidance(image, text))),
+            **measurer.mean(GUIDED, truths, replace(settings, guidance=DualGuidance(image, text))),
         }
         for image, text in ACTION_SCALES
     ]
@@ -60,7 +60,7 @@ def image_scales(measurer: Measurer, actions: list[list[TrueClip]], settings: Sa
             "refinement": name,
             "image_scale": guidance.image_scale,
             "text_scale": guidance.text_scale,
-            **measurer.mean(BOTH, truths, replace(settings, guidance=guidance)),
+            **measurer.mean(GUIDED, truths, replace(settings, guidance=guidance)),
         }
         for name, guidance in [*plain, *REFINED.items()]
     ]

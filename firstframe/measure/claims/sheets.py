@@ -11,7 +11,7 @@ from ...tiny.model import TinyModel
 from ..picture import draw_report
 from ..scenes import TrueClip
 from ..variants import make_clip
-from .sections import BOTH, SHOWN_SCALES
+from .sections import GUIDED, SHOWN_SCALES
 
 _SHOWN = 3  # scenes in a sheet
 
@@ -30,5 +30,5 @@ def draw_variants(
 def draw_actions(model: TinyModel, actions: list[TrueClip], settings: SamplingSettings, file: Path) -> None:
     """One picture under each of its prompts."""
     guided = replace(settings, guidance=DualGuidance(*SHOWN_SCALES))
-    scenes = [(truth.scene.caption, {"dual": make_clip(model, BOTH, truth, guided)}) for truth in actions]
+    scenes = [(truth.scene.caption, {"dual": make_clip(model, GUIDED, truth, guided)}) for truth in actions]
     draw_report(scenes).save(file)
