@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,6 +102,33 @@ def inspect(path: Annotated[Path, typer.Argument(help="A weights file.")]) -> No
     from ..weights.inspect import inspect as look_into
 
     typer.echo(_described(look_into(path)))
+
+
+class Part(str, Enum):
+    """What may be taken out of a file."""
+
+    i2v_adapter = "i2v_adapter"
+    motion_module = "motion_module"
+    image_tokens = "image_tokens"
+    retention = "retention"
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A weights file: safetensors, or a pickle (.ckpt, .pth, .pt, .bin).")],
+    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    part: Annotated[
+        Part | None, typer.Option(help="Write this part alone, in FirstFrame's own layout; the others are left out.")
+    ] = None,
+) -> None:
+    """Turn a pickle into safetensors under the same names, or take one part out of a file."""
+    from ..weights.convert import to_own_layout, to_safetensors
+
+    if part is None:
+        to_safetensors(source, target)
+    else:
+        to_own_layout(source, target, part.value)
+    typer.echo(target)
 
 
 def _described(found: Inspection) -> str:

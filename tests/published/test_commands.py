@@ -85,6 +85,16 @@ def test_inspect_tells_what_an_adapter_lacks(run: Run, oracle_dir: Path, tmp_pat
     assert "official I2V-Adapter, 15 sites" in told and "lacks mid_0_0" in told
 
 
+def test_convert(run: Run, oracle_dir: Path, tmp_path: Path) -> None:
+    (official,) = oracle_dir.glob("i2v_module.*")
+    whole, own = tmp_path / "whole.safetensors", tmp_path / "own.safetensors"
+    assert run("convert", official, whole).exit_code == 0
+    assert run("convert", official, own, "--part", "i2v_adapter").exit_code == 0
+    assert "official I2V-Adapter" in run("inspect", whole).output
+    assert "FirstFrame I2V adapter" in run("inspect", own).output
+    assert "motion module was expected" in run("convert", official, own, "--part", "motion_module").stderr
+
+
 def test_extra_model_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = tmp_path / "ComfyUI" / "models"
     models.mkdir(parents=True)
