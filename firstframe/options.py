@@ -23,10 +23,10 @@ TextScale = Annotated[
     typer.Option(help="How much more the text counts than without it; 1 = neutral. As --cfg if not given."),
 ]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same clip.")]
-Keep = Annotated[
-    float, typer.Option(help="p: share of the picture that the start keeps sharp, 0 to 1; less is steadier.")
+Keep = Annotated[float, typer.Option(help="p: share of the picture that the start keeps sharp, 0 to 1.")]
+Start = Annotated[
+    float, typer.Option(help="t0: where in the noise schedule to start, up to 1; less is nearer to the picture.")
 ]
-Start = Annotated[float, typer.Option(help="t0: where in the noise schedule to start, up to 1; less is steadier.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, ...; found by itself if not given.")]
 Scenes = Annotated[int, typer.Option(help="Number of scenes.")]
 Report = Annotated[Path, typer.Option(help="Folder to write to.")]

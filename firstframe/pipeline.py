@@ -47,7 +47,7 @@ def animate_picture(
         settings,
         adapter=model.adapter,
         adapter_scale=strengths.adapter,
-        retention=_retention(model, picture, strengths),
+        retention=_retention(model, picture, strengths.retention),
         retention_scale=strengths.retention,
         **_model_options(model, progress),
     )
@@ -76,7 +76,7 @@ def retain_picture(
         no_text,
         _latent_shape(model, *picture.shape[2:]),
         settings,
-        retention=_retention(model, picture, Strengths(retention=strength)),
+        retention=_retention(model, picture, strength),
         retention_scale=strength,
         **_model_options(model, progress),
     )
@@ -135,8 +135,8 @@ def decode_clip(model: TinyModel, latents: Tensor) -> Tensor:
     return model.decode(latents[0].movedim(1, 0)).movedim(1, -1).cpu()
 
 
-def _retention(model: TinyModel, picture: Tensor, strengths: Strengths) -> Retention | None:
-    if strengths.retention == 0.0:
+def _retention(model: TinyModel, picture: Tensor, strength: float) -> Retention | None:
+    if strength == 0.0:
         return None
     return Retention(model.retention, model.retention.encode(picture.to(model.unet.device)))
 
