@@ -24,12 +24,17 @@ class I2VAdapter(nn.Module):
         num_heads: int,
         operations: Any = nn,
         attention: AttentionFunction = scaled_dot_product_attention,
+        own_projections: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.own_projections = own_projections
         self.widths = dict(sites)
         self.sites = nn.ModuleDict(
-            {site.key: CrossFrameAttention(width, num_heads, operations, attention) for site, width in sites.items()}
+            {
+                site.key: CrossFrameAttention(width, num_heads, operations, attention, own_projections)
+                for site, width in sites.items()
+            }
         )
 
     def __getitem__(self, site: Site) -> CrossFrameAttention:

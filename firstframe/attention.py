@@ -34,6 +34,8 @@ class CrossFrameAttention(nn.Module):
     projections of frame 1. The output projection starts at zero, so an untrained one adds nothing.
 
     ``operations`` provides ``Linear`` and ``attention`` computes the attention: seams for a host.
+    ``own_projections``: ``K_1``, ``V_1`` by projections of its own in place of the base's. The paper has none;
+    some adapters that were trained elsewhere do.
     """
 
     def __init__(
@@ -42,11 +44,16 @@ class CrossFrameAttention(nn.Module):
         num_heads: int,
         operations: Any = nn,
         attention: AttentionFunction = scaled_dot_product_attention,
+        own_projections: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.attention = attention
+        self.own_projections = own_projections
         self.to_q = operations.Linear(channels, channels, bias=False)
+        if own_projections:
+            self.to_k = operations.Linear(channels, channels, bias=False)
+            self.to_v = operations.Linear(channels, channels, bias=False)
         self.to_out = operations.Linear(channels, channels)
         zero_initialise(self.to_out)
 
@@ -55,6 +62,14 @@ class CrossFrameAttention(nn.Module):
         with torch.no_grad():
             self.to_q.weight.copy_(weight)
         zero_initialise(self.to_out)
+
+    def project(self, x0: Tensor, base: Any) -> tuple[Tensor, Tensor]:
+        """``K_1`` and ``V_1`` of the first frame's normed states ``x0`` (B, N, C), each (B, N, C).
+
+        ``base`` is the self-attention that this one stands beside, with ``to_k`` and ``to_v``.
+        """
+        attention = self if self.own_projections else base
+        return attention.to_k(x0), attention.to_v(x0)
 
     def forward(self, x: Tensor, key0: Tensor, value0: Tensor) -> Tensor:
         """Normed states ``x`` (B, F, N, C), ``key0`` and ``value0`` (B, N, C) to a residual (B, F, N, C)."""

@@ -24,16 +24,17 @@ NORM_GROUPS = 32
 class MotionConfig:
     """What a motion module is made for.
 
-    ``mid``: a layer in the middle block too (v2). ``max_frames``: length of the positional encoding,
-    24 for v1 and 32 for v2 and v3. ``pooled_unet_norms``: the UNet's ResBlock norms and final norm take
-    their statistics over all frames (v1); a binding does this. ``norm_over_frames``: the module's own
-    GroupNorm takes them over all frames, as diffusers does; AnimateDiff takes them per frame.
+    ``mid``: a layer in the middle block too (v2). ``max_frames``: length of the positional encoding, 24 for v1
+    and 32 for v2 and v3; None where there is none (AnimateLCM), so that any number of frames will do.
+    ``pooled_unet_norms``: the UNet's ResBlock norms and final norm take their statistics over all frames (v1); a
+    binding does this. ``norm_over_frames``: the module's own GroupNorm takes them over all frames, as diffusers
+    does; AnimateDiff takes them per frame.
     """
 
     block_out_channels: tuple[int, ...]
     layers_per_block: int
     mid: bool
-    max_frames: int
+    max_frames: int | None
     num_heads: int = 8
     pooled_unet_norms: bool = False
     norm_over_frames: bool = False
@@ -42,6 +43,14 @@ class MotionConfig:
     def sites(self) -> dict[Site, int]:
         """The sites of the module and their widths."""
         return motion_sites(self.block_out_channels, self.layers_per_block, self.mid)
+
+    def check_frames(self, num_frames: int, part: str) -> None:
+        """FramesError when ``part`` (a name for the message) has no positions for so many frames."""
+        if self.max_frames is not None and num_frames > self.max_frames:
+            raise FramesError(
+                f"{num_frames} frames were asked for, but this {part} has positions for {self.max_frames}: "
+                "use fewer frames, or a context window"
+            )
 
 
 def sinusoidal_positions(max_frames: int, channels: int) -> Tensor:
@@ -55,12 +64,12 @@ def sinusoidal_positions(max_frames: int, channels: int) -> Tensor:
 
 
 class TemporalAttention(nn.Module):
-    """Self-attention over the frames of one place, with positions added to its input."""
+    """Self-attention over the frames of one place, with positions added to its input unless ``max_frames`` is None."""
 
-    pe: Tensor
+    pe: Tensor | None
 
     def __init__(
-        self, channels: int, num_heads: int, max_frames: int, operations: Any, attention: AttentionFunction
+        self, channels: int, num_heads: int, max_frames: int | None, operations: Any, attention: AttentionFunction
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -69,11 +78,12 @@ class TemporalAttention(nn.Module):
         self.to_k = operations.Linear(channels, channels, bias=False)
         self.to_v = operations.Linear(channels, channels, bias=False)
         self.to_out = operations.Linear(channels, channels)
-        self.register_buffer("pe", sinusoidal_positions(max_frames, channels))
+        self.register_buffer("pe", None if max_frames is None else sinusoidal_positions(max_frames, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normed states (B*H*W, F, C) to a residual of the same shape."""
-        x = x + self.pe[:, : x.shape[1]].to(x)
+        if self.pe is not None:
+            x = x + self.pe[:, : x.shape[1]].to(x)
         out: Tensor = self.to_out(self.attention(self.to_q(x), self.to_k(x), self.to_v(x), self.num_heads))
         return out
 
@@ -157,11 +167,7 @@ class MotionModule(nn.Module):
 
     def check_frames(self, num_frames: int) -> None:
         """FramesError when the module has no positions for so many frames."""
-        if num_frames > self.config.max_frames:
-            raise FramesError(
-                f"{num_frames} frames were asked for, but this motion module has positions for "
-                f"{self.config.max_frames}: use fewer frames, or a context window"
-            )
+        self.config.check_frames(num_frames, "motion module")
 
     def forward(self, site: Site, x: Tensor, scale: float = 1.0) -> Tensor:
         """``x`` (B, C, F, H, W) plus ``scale`` times the temporal residual of ``site``.

@@ -169,12 +169,7 @@ class RetentionBranch(nn.Module):
         return x + fold_frames(self.temporal[site.key](unfold_frames(x, num_frames)))
 
     def _check(self, noisy: Tensor, features: Tensor) -> None:
-        num_frames, longest = noisy.shape[2], self.config.motion.max_frames
-        if num_frames > longest:
-            raise FramesError(
-                f"{num_frames} frames were asked for, but this retention branch has positions for {longest}: "
-                "use fewer frames, or a context window"
-            )
+        self.config.motion.check_frames(noisy.shape[2], "retention branch")
         if features.shape[2:] != noisy.shape[3:]:
             sizes = [f"{8 * size[1]}x{8 * size[0]}" for size in (features.shape[2:], noisy.shape[3:])]
             raise FramesError(

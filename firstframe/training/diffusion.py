@@ -198,7 +198,7 @@ def _signal_to_noise(schedule: DDPMScheduler, timestep: Tensor) -> Tensor:
 def place_frames(model: nn.Module, frames: Tensor) -> None:
     """Let every temporal attention in ``model`` see its frames at the positions ``frames`` (F,) of a whole clip."""
     for attention in model.modules():
-        if isinstance(attention, TemporalAttention):
+        if isinstance(attention, TemporalAttention) and attention.pe is not None:
             _, length, channels = attention.pe.shape
             unseen = [i for i in range(length) if i not in frames.tolist()]
             attention.pe = sinusoidal_positions(length, channels)[:, [*frames.tolist(), *unseen]]

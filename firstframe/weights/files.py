@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,8 +22,8 @@ def load_state_dict(path: Path | str) -> StateDict:
     """The tensors of a safetensors file or of a pickle, on the CPU, in the file's own types.
 
     Pickles are read with torch's safe unpickler, which builds tensors and runs no code; a wrapping
-    ``state_dict`` and a ``module.`` prefix are taken off. A file that is missing, broken or of another
-    type is a WeightsError that names it.
+    ``state_dict`` and a ``module.`` prefix are taken off, and groups become prefixes, as IP-Adapter's files
+    have them. A file that is missing, broken or of another type is a WeightsError that names it.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
@@ -42,11 +43,24 @@ def _load_pickle(path: Path) -> StateDict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a broken pickle raises is anyone's guess
+        if code := re.search(r"GLOBAL (\S+)", str(error)):
+            raise WeightsError(_refused(path, code[1])) from error
         raise WeightsError(_unreadable(path, error)) from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: holds a {type(content).__name__}, not named tensors")
     content = content.get("state_dict", content)
-    return {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    flat = dict(content)
+    for group, members in content.items():
+        if isinstance(members, dict):
+            flat.update({f"{group}.{name}": tensor for name, tensor in members.items()})
+    return {name: tensor for name, tensor in flat.items() if isinstance(tensor, Tensor)}
+
+
+def _refused(path: Path, code: str) -> str:
+    return (
+        f"{path}: refused, because it would call {code}: a weights file holds tensors and nothing else. It may be "
+        "malicious; get it as safetensors, or from its publisher (firstframe weights verify compares the two)"
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> str:

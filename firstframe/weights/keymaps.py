@@ -7,12 +7,14 @@ is the name in the file, right the name in our state dict.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..sites import DiffusersKind, Site
+from ..sites import SD15, DiffusersKind, Site
 
 _DIFFUSERS_BLOCK = r"(?:down_blocks\.\d+|mid_block|up_blocks\.\d+)"
 _ANY = r"(\d+|weight|bias)"
@@ -23,22 +25,60 @@ def _pattern(template: str, site: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
+@dataclass(frozen=True)
+class SiteNames:
+    """How a file writes places in the UNet: ``pattern`` matches them, ``read`` and ``write`` translate them."""
+
+    pattern: str
+    read: Callable[[str], Site]
+    write: Callable[[Site], str]
+
+
 def _site_from_diffusers(path: str) -> Site:
-    stage, *block, _, layer = path.removesuffix(".").replace("mid_block", "mid_block.0").split(".")
+    stage, *block, _, layer = path.replace("mid_block", "mid_block.0").split(".")
     return Site(stage.split("_")[0], int(block[0]), int(layer))  # type: ignore[arg-type]
 
 
-class KeyMap:
-    """A table between a file's names, whose sites are written as in diffusers, and ours.
+def _in_diffusers(kind: DiffusersKind) -> SiteNames:
+    return SiteNames(rf"{_DIFFUSERS_BLOCK}\.{kind}\.\d+", _site_from_diffusers, lambda site: site.diffusers(kind))
 
-    ``kind`` is the diffusers module list in which the file's sites are counted. Names that ``dropped``
-    matches are left out on purpose; any other unknown name is an error.
+
+_IP_ADAPTER_ORDER = sorted(SD15.attention_sites, key=lambda site: ("down", "up", "mid").index(site.stage))
+
+
+def _site_from_ip_adapter(path: str) -> Site:
+    number = int(path.split(".")[1])
+    if number % 2 == 0 or number // 2 >= len(_IP_ADAPTER_ORDER):
+        raise WeightsError(f"{path} is no place in Stable Diffusion 1.5, whose odd numbers end at 31")
+    return _IP_ADAPTER_ORDER[number // 2]
+
+
+IN_MOTION_MODULES = _in_diffusers("motion_modules")
+IN_ATTENTIONS = _in_diffusers("attentions")
+IN_IP_ADAPTER = SiteNames(
+    r"ip_adapter\.\d+", _site_from_ip_adapter, lambda site: f"ip_adapter.{2 * _IP_ADAPTER_ORDER.index(site) + 1}"
+)
+
+
+class Names(Protocol):
+    """A two-way translation of names."""
+
+    def ours(self, name: str) -> str | None:
+        """Our name for a file's ``name``; None for one that is dropped on purpose."""
+
+    def theirs(self, name: str) -> str:
+        """The file's name for our ``name``."""
+
+
+class KeyMap:
+    """A table between a file's names, whose sites are written as ``sites`` says, and ours.
+
+    Names that ``dropped`` matches are left out on purpose; any other unknown name is an error.
     """
 
-    def __init__(self, kind: DiffusersKind, table: Mapping[str, str], dropped: str) -> None:
-        self.kind: DiffusersKind = kind
-        site_in_file = rf"{_DIFFUSERS_BLOCK}\.{kind}\.\d+"
-        self.into = [(_pattern(theirs, site_in_file), ours) for theirs, ours in table.items()]
+    def __init__(self, sites: SiteNames, table: Mapping[str, str], dropped: str) -> None:
+        self.sites = sites
+        self.into = [(_pattern(theirs, sites.pattern), ours) for theirs, ours in table.items()]
         self.back = [(_pattern(ours, r"\w+_\d+_\d+"), theirs) for theirs, ours in table.items()]
         self.dropped = re.compile(dropped)
 
@@ -47,7 +87,7 @@ class KeyMap:
         for pattern, template in self.into:
             if match := pattern.fullmatch(name):
                 path, *rest = match.groups()
-                return template.replace("{site}", _site_from_diffusers(path).key).format(*rest)
+                return template.replace("{site}", self.sites.read(path).key).format(*rest)
         if self.dropped.fullmatch(name):
             return None
         raise WeightsError(f"the name {name!r} is unknown")
@@ -57,17 +97,37 @@ class KeyMap:
         for pattern, template in self.back:
             if match := pattern.fullmatch(name):
                 key, *rest = match.groups()
-                return template.replace("{site}", Site.from_key(key).diffusers(self.kind)).format(*rest)
+                return template.replace("{site}", self.sites.write(Site.from_key(key))).format(*rest)
         raise WeightsError(f"the name {name!r} is unknown")
 
 
-def to_ours(tensors: Mapping[str, Tensor], keymap: KeyMap) -> dict[str, Tensor]:
+class Prefix:
+    """Our own names behind a prefix. Names that ``dropped`` matches are left out on purpose."""
+
+    def __init__(self, prefix: str, dropped: str) -> None:
+        self.prefix = prefix
+        self.dropped = re.compile(dropped)
+
+    def ours(self, name: str) -> str | None:
+        """Our name for a file's ``name``; None for one that is dropped on purpose."""
+        if name.startswith(self.prefix):
+            return name.removeprefix(self.prefix)
+        if self.dropped.fullmatch(name):
+            return None
+        raise WeightsError(f"the name {name!r} is unknown")
+
+    def theirs(self, name: str) -> str:
+        """The file's name for our ``name``."""
+        return self.prefix + name
+
+
+def to_ours(tensors: Mapping[str, Tensor], keymap: Names) -> dict[str, Tensor]:
     """A file's tensors under our names."""
     renamed = {keymap.ours(name): tensor for name, tensor in tensors.items()}
     return {name: tensor for name, tensor in renamed.items() if name is not None}
 
 
-def to_theirs(tensors: Mapping[str, Tensor], keymap: KeyMap) -> dict[str, Tensor]:
+def to_theirs(tensors: Mapping[str, Tensor], keymap: Names) -> dict[str, Tensor]:
     """Our tensors under a file's names: the inverse of :func:`to_ours`."""
     return {keymap.theirs(name): tensor for name, tensor in tensors.items()}
 
@@ -93,7 +153,7 @@ _BLOCK = _TEMPORAL + "transformer_blocks.0."
 _OURS = "sites.{site}."
 
 ANIMATEDIFF = KeyMap(
-    "motion_modules",
+    IN_MOTION_MODULES,
     {
         _TEMPORAL + "norm.{}": _OURS + "norm.{}",
         _TEMPORAL + "proj_in.{}": _OURS + "proj_in.{}",
@@ -116,7 +176,7 @@ _LORA = _BLOCK + "attention_blocks.{}.processor."
 _OUR_LORA = _OURS + "attentions.{}."
 
 MOTION_LORA = KeyMap(
-    "motion_modules",
+    IN_MOTION_MODULES,
     {
         _LORA + f"to_{name}_lora.{half}.weight": _OUR_LORA + f"to_{name}.lora_{half}.weight"
         for name in ("q", "k", "v", "out")
@@ -129,7 +189,7 @@ MOTION_LORA = KeyMap(
 _ATTN1 = "{site}.transformer_blocks.0.attn1."
 
 OFFICIAL_ADAPTER = KeyMap(
-    "attentions",
+    IN_ATTENTIONS,
     {
         _ATTN1 + "to_q_ff.weight": _OURS + "to_q.weight",
         _ATTN1 + "to_out_ff.{}": _OURS + "to_out.{}",
@@ -138,10 +198,24 @@ OFFICIAL_ADAPTER = KeyMap(
 )
 """The I2V adapter as its authors publish it (space-xun/i2v_adapter, i2v_module.pth)."""
 
+_UNOFFICIAL = "{site}.transformer_blocks.0.i2v_adapter."
+
+UNOFFICIAL_ADAPTER = KeyMap(
+    IN_ATTENTIONS,
+    {
+        _UNOFFICIAL + "to_q.weight": _OURS + "to_q.weight",
+        _UNOFFICIAL + "to_k.weight": _OURS + "to_k.weight",
+        _UNOFFICIAL + "to_v.weight": _OURS + "to_v.weight",
+        _UNOFFICIAL + "to_out.0.{}": _OURS + "to_out.{}",
+    },
+    dropped="|".join([_UNET, _MOTION, _IMAGE_TOKENS]),
+)
+"""Adapters of the community's training code (xUhEngwAng/I2V-Adapter-Unofficial): with keys and values of their own."""
+
 _ATTN2 = "{site}.transformer_blocks.0.attn2."
 
 OFFICIAL_IMAGE_TOKENS = KeyMap(
-    "attentions",
+    IN_ATTENTIONS,
     {
         _ATTN2 + "to_k_ip.weight": _OURS + "to_k_ip.weight",
         _ATTN2 + "to_v_ip.weight": _OURS + "to_v_ip.weight",
@@ -149,3 +223,18 @@ OFFICIAL_IMAGE_TOKENS = KeyMap(
     dropped="|".join([_UNET, _MOTION, _ADAPTER]),
 )
 """Projections of image tokens under UNet names (space-xun/i2v_adapter, animatediff_v15_v1_ipplus.pth)."""
+
+_IP_ADAPTER = "{site}."
+
+IP_ADAPTER = KeyMap(
+    IN_IP_ADAPTER,
+    {
+        _IP_ADAPTER + "to_k_ip.weight": _OURS + "to_k_ip.weight",
+        _IP_ADAPTER + "to_v_ip.weight": _OURS + "to_v_ip.weight",
+    },
+    dropped=r"image_proj\..*",
+)
+"""Projections of image tokens as IP-Adapter publishes them for Stable Diffusion 1.5 (h94/IP-Adapter)."""
+
+IP_ADAPTER_RESAMPLER = Prefix("image_proj.", dropped=r"ip_adapter\..*")
+"""The resampler in the files of IP-Adapter Plus (h94/IP-Adapter)."""

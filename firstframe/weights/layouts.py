@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import WeightsError
-from .keymaps import ANIMATEDIFF, MOTION_LORA, OFFICIAL_ADAPTER, OFFICIAL_IMAGE_TOKENS, KeyMap
+from .keymaps import (
+    ANIMATEDIFF,
+    IP_ADAPTER,
+    IP_ADAPTER_RESAMPLER,
+    MOTION_LORA,
+    OFFICIAL_ADAPTER,
+    OFFICIAL_IMAGE_TOKENS,
+    UNOFFICIAL_ADAPTER,
+    Names,
+)
 
-Kind = Literal["i2v_adapter", "motion_module", "motion_lora", "image_tokens", "retention"]
+Kind = Literal["i2v_adapter", "motion_module", "motion_lora", "image_tokens", "resampler", "retention"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class Layout:
     name: str
     kind: Kind
     signature: str
-    keymap: KeyMap | None = None
+    keymap: Names | None = None
     members: str = ""
 
     def fires(self, names: Iterable[str]) -> bool:
@@ -43,9 +52,12 @@ LAYOUTS = (
     Layout("FirstFrame motion module", "motion_module", r"sites\.\w+\.proj_in\.", members=r"sites\."),
     Layout("FirstFrame image tokens", "image_tokens", r"sites\.\w+\.to_k_ip\."),
     Layout("official I2V-Adapter", "i2v_adapter", r".*\.attn1\.to_q_ff\.", OFFICIAL_ADAPTER),
+    Layout("unofficial I2V-Adapter", "i2v_adapter", r".*\.i2v_adapter\.to_q\.", UNOFFICIAL_ADAPTER),
     Layout("AnimateDiff", "motion_module", _TEMPORAL + r"proj_in\.", ANIMATEDIFF),
     Layout("AnimateDiff motion LoRA", "motion_lora", _TEMPORAL + r".*\.processor\.to_\w+_lora\.", MOTION_LORA),
     Layout("official image tokens", "image_tokens", r".*\.attn2\.to_k_ip\.", OFFICIAL_IMAGE_TOKENS),
+    Layout("IP-Adapter", "image_tokens", r"ip_adapter\.\d+\.to_k_ip\.", IP_ADAPTER),
+    Layout("IP-Adapter Plus resampler", "resampler", r"image_proj\.latents$", IP_ADAPTER_RESAMPLER),
 )
 
 _WANTED: dict[Kind, str] = {
@@ -53,6 +65,7 @@ _WANTED: dict[Kind, str] = {
     "motion_module": "a motion module",
     "motion_lora": "a motion LoRA",
     "image_tokens": "image token projections",
+    "resampler": "the resampler of IP-Adapter Plus",
     "retention": "a frame retention branch",
 }
 

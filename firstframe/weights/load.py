@@ -18,10 +18,11 @@ from ..attention import AttentionFunction, scaled_dot_product_attention
 from ..errors import FirstFrameError, WeightsError
 from ..image_tokens import ImageTokenAdapter
 from ..motion import MotionConfig, MotionModule
+from ..resampler import Resampler, ResamplerConfig
 from ..retention import RetentionBranch, RetentionConfig
 from ..sites import Site, UNetConfig
 from .files import StateDict, load_metadata, load_state_dict, save_state_dict
-from .keymaps import KeyMap, to_ours
+from .keymaps import Names, to_ours
 from .layouts import Kind, carries_motion, detect_layout
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -38,7 +39,7 @@ class _Contents:
     path: Path | str
     state: StateDict
     config: dict[str, Any]
-    keymap: KeyMap | None
+    keymap: Names | None
 
     def widths(self, name: str) -> dict[Site, int]:
         """Width by site, read off the tensors called ``name`` at each site."""
@@ -76,14 +77,16 @@ def load_adapter(
     attention: AttentionFunction = scaled_dot_product_attention,
     dtype: torch.dtype | None = torch.float32,
 ) -> I2VAdapter:
-    """An I2V adapter from our own or the official layout. ``dtype`` None keeps the file's types.
+    """An I2V adapter from our own layout, the official or the unofficial one. ``dtype`` None keeps the file's types.
 
     The sites are those in the file. Raises WeightsError naming the file and what is wrong in it.
     """
     with _contents(path, "i2v_adapter") as contents:
         widths = contents.widths("to_q.weight")
         num_heads = contents.config.get("num_heads", SD15_HEADS)
-        return _filled(partial(I2VAdapter, widths, num_heads, attention=attention), operations, contents, dtype)
+        own = any(name.endswith(".to_k.weight") for name in contents.state)
+        build = partial(I2VAdapter, widths, num_heads, attention=attention, own_projections=own)
+        return _filled(build, operations, contents, dtype)
 
 
 def load_motion(
@@ -93,7 +96,7 @@ def load_motion(
     attention: AttentionFunction = scaled_dot_product_attention,
     dtype: torch.dtype | None = torch.float32,
 ) -> MotionModule:
-    """A motion module from our own layout or AnimateDiff's (v1, v2, v3), as :func:`load_adapter`."""
+    """A motion module from our own layout or AnimateDiff's (v1, v2, v3, AnimateLCM), as :func:`load_adapter`."""
     with _contents(path, "motion_module") as contents:
         config = _motion_config(contents)
         return _filled(partial(MotionModule, config, attention=attention), operations, contents, dtype)
@@ -133,7 +136,7 @@ def load_image_tokens(
     attention: AttentionFunction = scaled_dot_product_attention,
     dtype: torch.dtype | None = torch.float32,
 ) -> ImageTokenAdapter:
-    """Image token projections from our own or the official layout, as :func:`load_adapter`."""
+    """Image token projections from our own layout, the official one or IP-Adapter's, as :func:`load_adapter`."""
     with _contents(path, "image_tokens") as contents:
         widths = contents.widths("to_k_ip.weight")
         token_dim = next(tensor.shape[1] for tensor in contents.state.values())
@@ -145,6 +148,35 @@ def load_image_tokens(
             contents,
             dtype,
         )
+
+
+def load_resampler(
+    path: Path | str,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    dtype: torch.dtype | None = torch.float32,
+) -> Resampler:
+    """The resampler in a file of IP-Adapter Plus, as :func:`load_adapter`."""
+    with _contents(path, "resampler") as contents:
+        config = _resampler_config(contents)
+        return _filled(partial(Resampler, config, attention=attention), operations, contents, dtype)
+
+
+def _resampler_config(contents: _Contents) -> ResamplerConfig:
+    needed = ("latents", "proj_in.weight", "proj_out.weight", "layers.0.1.1.weight")
+    for name in needed:
+        if name not in contents.state:
+            raise WeightsError(f"{contents.name_in_file(name)} is missing; the file is cut off or of another model")
+    latents, proj_in, proj_out, feed_forward = (contents.state[name] for name in needed)
+    return ResamplerConfig(
+        feature_dim=proj_in.shape[1],
+        width=latents.shape[2],
+        token_dim=proj_out.shape[0],
+        num_tokens=latents.shape[1],
+        depth=len({name.split(".")[1] for name in contents.state if name.startswith("layers.")}),
+        feed_forward=feed_forward.shape[0] // latents.shape[2],
+    )
 
 
 def load_retention(
@@ -180,21 +212,21 @@ def _with_tuples(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def _motion_config(contents: _Contents) -> MotionConfig:
-    """From the metadata, else off the shapes: 24 positions mean v1, where the UNet's norms pool."""
+    """From the metadata, else off the shapes: 24 positions mean v1, where the UNet's norms pool; none, AnimateLCM."""
     if contents.config:
         return MotionConfig(**_with_tuples(contents.config))
     widths = contents.widths("proj_in.weight")
     down = {site: width for site, width in sorted(widths.items()) if site.stage == "down"}
-    positions = [tensor.shape[1] for name, tensor in contents.state.items() if name.endswith(".pe")]
-    if not down or not positions:
-        raise WeightsError("no positional encoding, or no down blocks; AnimateDiff v1, v2 and v3 have both")
+    max_frames = max((tensor.shape[1] for name, tensor in contents.state.items() if name.endswith(".pe")), default=None)
+    if not down:
+        raise WeightsError("no down blocks; a motion module has them. The file is cut off or of another model")
     return MotionConfig(
         block_out_channels=tuple({site.block: width for site, width in down.items()}.values()),
         layers_per_block=max(site.layer for site in down) + 1,
         mid=Site("mid", 0, 0) in widths,
-        max_frames=max(positions),
+        max_frames=max_frames,
         num_heads=SD15_HEADS,
-        pooled_unet_norms=max(positions) == V1_MAX_FRAMES,
+        pooled_unet_norms=max_frames == V1_MAX_FRAMES,
     )
 
 

@@ -7,17 +7,24 @@ from firstframe.adapter import I2VAdapter
 from firstframe.errors import WeightsError
 from firstframe.image_tokens import ImageTokenAdapter
 from firstframe.motion import MotionConfig, MotionModule
+from firstframe.resampler import Resampler, ResamplerConfig
 from firstframe.retention import RetentionBranch, RetentionConfig
 from firstframe.sites import SD15
-from firstframe.weights import LAYOUTS, detect_layout
+from firstframe.weights import LAYOUTS, Layout, detect_layout
 from firstframe.weights.keymaps import to_theirs
 
+BY_NAME = {layout.name: layout for layout in LAYOUTS}
 
-def example(kind: str) -> dict[str, torch.Tensor]:
-    """A state dict of our own layout, with SD1.5's sites and no memory behind it."""
+
+def example(layout: Layout) -> dict[str, torch.Tensor]:
+    """A state dict under our own names, with SD1.5's sites and no memory behind it."""
+    kind = layout.kind
     with torch.device("meta"):
         if kind == "i2v_adapter":
-            return I2VAdapter(SD15.attention_sites, 8).state_dict()
+            own_projections = layout.name == "unofficial I2V-Adapter"
+            return I2VAdapter(SD15.attention_sites, 8, own_projections=own_projections).state_dict()
+        if kind == "resampler":
+            return Resampler(ResamplerConfig()).state_dict()
         if kind == "image_tokens":
             return ImageTokenAdapter(SD15.attention_sites, 768, 8).state_dict()
         motion = MotionConfig(SD15.block_out_channels, 2, True, 32)
@@ -31,7 +38,7 @@ def example(kind: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 def test_exactly_one_layout_fires(layout) -> None:
-    state = example(layout.kind)
+    state = example(layout)
     names = to_theirs(state, layout.keymap) if layout.keymap else state
     assert [other for other in LAYOUTS if other.fires(names)] == [layout]
     assert detect_layout(names, layout.kind) is layout
@@ -46,7 +53,7 @@ def test_none_fires_on_a_stranger() -> None:
 
 def test_the_wrong_kind_is_named() -> None:
     with pytest.raises(WeightsError, match=r"I2V adapter was expected.*FirstFrame motion module"):
-        detect_layout(example("motion_module"), "i2v_adapter")
+        detect_layout(example(BY_NAME["FirstFrame motion module"]), "i2v_adapter")
 
 
 def test_an_empty_file() -> None:

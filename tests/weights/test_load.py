@@ -11,16 +11,19 @@ from firstframe.adapter import I2VAdapter
 from firstframe.errors import WeightsError
 from firstframe.image_tokens import ImageTokenAdapter
 from firstframe.motion import MotionConfig, MotionModule
-from firstframe.sites import Site
+from firstframe.resampler import Resampler, ResamplerConfig
+from firstframe.sites import SD15, Site
 from firstframe.weights import (
     load_adapter,
     load_image_tokens,
     load_metadata,
     load_motion,
+    load_resampler,
     save_adapter,
     save_image_tokens,
     save_motion,
 )
+from firstframe.weights.keymaps import IP_ADAPTER, UNOFFICIAL_ADAPTER, to_theirs
 
 SITES = {Site("down", 0, 0): 32, Site("up", 1, 2): 64}
 Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q_ff.weight"
@@ -29,6 +32,7 @@ Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q_ff.weight"
 def modules() -> list:
     return [
         (I2VAdapter(SITES, 4), save_adapter, load_adapter),
+        (I2VAdapter(SITES, 4, own_projections=True), save_adapter, load_adapter),
         (ImageTokenAdapter(SITES, 24, 4, 5), save_image_tokens, load_image_tokens),
         (MotionModule(MotionConfig((32, 64), 1, True, 9, 4, True, True)), save_motion, load_motion),
     ]
@@ -38,7 +42,7 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("case", range(3))
+@pytest.mark.parametrize("case", range(4))
 def test_saved_and_loaded(tmp_path: Path, case: int, generator: torch.Generator) -> None:
     module, save, load = modules()[case]
     for parameter in module.parameters():
@@ -77,6 +81,56 @@ def test_official_files(oracle_dir: Path) -> None:
     assert motion.config == MotionConfig((32, 32, 64, 64), 2, False, 24, 8, pooled_unet_norms=True)
     image_tokens = load_image_tokens(oracle_dir / "ip.safetensors")
     assert (len(image_tokens.widths), image_tokens.token_dim, image_tokens.num_tokens) == (16, 32, 16)
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.bin"])
+def test_ip_adapter_plus(tmp_path: Path, name: str, generator: torch.Generator) -> None:
+    """Flat safetensors, and the nested pickle that it was before."""
+    tokens = ImageTokenAdapter(SD15.attention_sites, 6, 8)
+    resampler = Resampler(ResamplerConfig(feature_dim=10, width=64, token_dim=6, depth=2))
+    projections, image_proj = to_theirs(tokens.state_dict(), IP_ADAPTER), resampler.state_dict()
+    for number, site in ((1, Site("down", 0, 0)), (13, Site("up", 1, 0)), (31, Site("mid", 0, 0))):
+        assert torch.equal(projections[f"ip_adapter.{number}.to_k_ip.weight"], tokens[site].to_k_ip.weight)
+    if name.endswith("bin"):
+        inner = {key.removeprefix("ip_adapter."): tensor for key, tensor in projections.items()}
+        torch.save({"image_proj": image_proj, "ip_adapter": inner}, tmp_path / name)
+    else:
+        save_file(projections | {f"image_proj.{key}": tensor for key, tensor in image_proj.items()}, tmp_path / name)
+    assert equal(load_image_tokens(tmp_path / name).state_dict(), tokens.state_dict())
+    loaded = load_resampler(tmp_path / name)
+    assert loaded.config == resampler.config
+    assert equal(loaded.state_dict(), image_proj)
+
+
+def test_ip_adapter_without_a_resampler(tmp_path: Path) -> None:
+    """The one that is not "Plus"."""
+    save_file(
+        {"ip_adapter.1.to_k_ip.weight": torch.zeros(4, 4), "image_proj.proj.weight": torch.zeros(2)},
+        tmp_path / "ip.safetensors",
+    )
+    with pytest.raises(WeightsError, match=r"the resampler of IP-Adapter Plus was expected.*IP-Adapter"):
+        load_resampler(tmp_path / "ip.safetensors")
+
+
+@pytest.mark.parametrize("cut", ["latents", "layers.1.0.to_kv.weight", "norm_out.bias"])
+def test_a_resampler_that_was_cut_off(tmp_path: Path, cut: str) -> None:
+    state = Resampler(ResamplerConfig(feature_dim=10, width=64, token_dim=6, depth=2)).state_dict()
+    save_file({f"image_proj.{key}": tensor for key, tensor in state.items() if key != cut}, tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match="was expected" if cut == "latents" else rf"image_proj\.{cut} is missing"):
+        load_resampler(tmp_path / "x.safetensors")
+
+
+def test_an_unofficial_adapter_brings_its_own_keys_and_values(tmp_path: Path, generator: torch.Generator) -> None:
+    adapter = I2VAdapter(SITES, 8, own_projections=True)
+    for parameter in adapter.parameters():
+        nn.init.normal_(parameter, generator=generator)
+    save_file(to_theirs(adapter.state_dict(), UNOFFICIAL_ADAPTER), tmp_path / "x.safetensors")
+    loaded = load_adapter(tmp_path / "x.safetensors")
+    assert equal(loaded.state_dict(), adapter.state_dict())
+    site, x0 = Site("down", 0, 0), torch.randn(2, 3, 32, generator=generator)
+    key, value = loaded[site].project(x0, base=None)
+    assert torch.equal(key, x0 @ adapter[site].to_k.weight.T)
+    assert torch.equal(value, x0 @ adapter[site].to_v.weight.T)
 
 
 @pytest.mark.parametrize(("mid", "max_frames", "pooled"), [(True, 32, False), (False, 32, False), (False, 24, True)])
@@ -144,11 +198,24 @@ def test_an_own_file_with_a_strange_site(tmp_path: Path) -> None:
         load_adapter(tmp_path / "x.safetensors")
 
 
-def test_a_motion_module_without_positions(tmp_path: Path, oracle_dir: Path) -> None:
+def test_a_motion_module_without_positions_moves_any_number_of_frames(tmp_path: Path, oracle_dir: Path) -> None:
+    """As AnimateLCM's."""
     state = load_file(oracle_dir / "motion.safetensors")
     save_file({k: v for k, v in state.items() if not k.endswith(".pe")}, tmp_path / "lcm.safetensors")
-    with pytest.raises(WeightsError, match="no positional encoding"):
-        load_motion(tmp_path / "lcm.safetensors")
+    motion = load_motion(tmp_path / "lcm.safetensors")
+    assert motion.config.max_frames is None and not motion.config.pooled_unet_norms
+    site, width = next(iter(motion.widths.items()))
+    x = torch.randn(1, width, 50, 1, 1, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(motion(site, x).flip(2), motion(site, x.flip(2)))  # no frame knows its place
+
+
+def test_a_motion_module_that_lost_a_position(tmp_path: Path, oracle_dir: Path) -> None:
+    state = load_file(oracle_dir / "motion.safetensors")
+    lost = next(name for name in state if name.endswith(".pe"))
+    del state[lost]
+    save_file(state, tmp_path / "cut.safetensors")
+    with pytest.raises(WeightsError, match=rf"{lost} is missing"):
+        load_motion(tmp_path / "cut.safetensors")
 
 
 def test_the_wrong_kind_of_file(oracle_dir: Path) -> None:

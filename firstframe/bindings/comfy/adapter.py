@@ -93,7 +93,7 @@ def adapter_patches(
         x = extra.pop(STATES).unflatten(0, (-1, num_frames))  # (B, F, N, C)
         x = x if seeing is None else x[seeing]
         attention = transformer_at(unet, site).attn1
-        residual = adapter(site, x, attention.to_k(x[:, 0]), attention.to_v(x[:, 0]), strength).flatten(0, 1)
+        residual = adapter(site, x, *adapter[site].project(x[:, 0], attention), strength).flatten(0, 1)
         if seeing is None:
             return out + residual
         return out.index_add(0, rows_of(seeing, num_frames).to(out.device), residual)

@@ -40,13 +40,13 @@ def hook_motion(layer: nn.Module, site: Site, motion: MotionModule, injection: I
 def hook_adapter(
     attention: nn.Module, site: Site, adapter: I2VAdapter, injection: Injection
 ) -> Iterator[RemovableHandle]:
-    """Cross-frame attention beside the self-attention ``attention``, through its own to_k and to_v."""
+    """Cross-frame attention beside the self-attention ``attention``, through its to_k and to_v."""
 
     def hook(attn: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if injection.adapter_scale == 0.0 or not injection.sees_picture:
             return output
         states = rearrange(args[0], "(b f) n c -> b f n c", f=injection.num_frames)
-        key0, value0 = attn.to_k(states[:, 0]), attn.to_v(states[:, 0])
+        key0, value0 = adapter[site].project(states[:, 0], attn)
         residual: Tensor = adapter(site, states, key0, value0, injection.adapter_scale)
         return output + rearrange(residual, "b f n c -> (b f) n c")
 
