@@ -21,15 +21,25 @@ BLACK: Colour = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
+class ImageFeatures:
+    """Penultimate hidden states (1, N, D) of a CLIP image encoder: of the picture, and of none."""
+
+    picture: Tensor
+    null: Tensor
+
+
+@dataclass(frozen=True)
 class Reference:
-    """A prepared picture and, once it is encoded, its latent.
+    """A prepared picture and, once it is encoded, its latent and what an image encoder sees in it.
 
     pixels: (1, 3, H, W) in [0, 1], as `prepare_picture` makes it.
     latent: (1, C, H/8, W/8), the autoencoder's output before its scaling factor is applied, or None.
+    features: for the content adapter, or None.
     """
 
     pixels: Tensor
     latent: Tensor | None = None
+    features: ImageFeatures | None = None
 
     @property
     def height(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapter, color, extend, folders, guidance, load, motion, prior, reference, retention, video
+from . import adapter, color, content, extend, folders, guidance, load, motion, prior, reference, retention, video
 
 
 class FirstFrame(ComfyExtension):
@@ -19,10 +19,12 @@ class FirstFrame(ComfyExtension):
             load.LoadMotionModule,
             load.LoadAdapter,
             retention.LoadRetention,
+            content.LoadContentAdapter,
             motion.ApplyMotionModule,
             motion.MotionLoRA,
             reference.EncodeReference,
             adapter.ApplyAdapter,
+            content.ApplyContentAdapter,
             retention.ApplyRetention,
             prior.SimilarityPrior,
             guidance.DualCFGGuider,

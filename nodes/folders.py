@@ -11,11 +11,12 @@ from ..firstframe.published.hints import how_to_get
 MOTION_MODULES = "animatediff_models"
 MOTION_LORAS = "animatediff_motion_lora"
 ADAPTERS = "firstframe"
+CONTENT_ADAPTERS = "ipadapter"
 
 
 def register() -> None:
-    """Add the folders to the host's list. Another pack may have added those of AnimateDiff already."""
-    for name in (MOTION_MODULES, MOTION_LORAS, ADAPTERS):
+    """Add the folders to the host's list. Other packs may have added those of AnimateDiff and IP-Adapter already."""
+    for name in (MOTION_MODULES, MOTION_LORAS, ADAPTERS, CONTENT_ADAPTERS):
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 

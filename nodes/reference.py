@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from comfy.clip_vision import ClipVisionModel
 from comfy.sd import VAE
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..firstframe.bindings.comfy.vision import encode_image
 from ..firstframe.reference import Fit, Reference, prepare_picture
 from . import types
 
@@ -38,12 +40,26 @@ class EncodeReference(io.ComfyNode):
                         "black. stretch: change its proportions."
                     ),
                 ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="For the content adapter alone: CLIP ViT-H, from Load CLIP Vision. Sees the middle square.",
+                ),
             ],
             outputs=[types.Reference.Output(display_name="REFERENCE"), io.Image.Output(display_name="IMAGE")],
         )
 
     @classmethod
-    def execute(cls, image: Tensor, vae: VAE, width: int, height: int, fit: Fit) -> io.NodeOutput:
+    def execute(
+        cls,
+        image: Tensor,
+        vae: VAE,
+        width: int,
+        height: int,
+        fit: Fit,
+        clip_vision: ClipVisionModel | None = None,
+    ) -> io.NodeOutput:
         pixels = prepare_picture(image, width, height, fit)
-        reference = Reference(pixels, vae.encode(pixels.movedim(1, -1)))
+        features = None if clip_vision is None else encode_image(clip_vision, pixels)
+        reference = Reference(pixels, vae.encode(pixels.movedim(1, -1)), features)
         return io.NodeOutput(reference, reference.image)

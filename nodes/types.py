@@ -7,4 +7,5 @@ from comfy_api.latest import io
 MotionModule = io.Custom("MOTION_MODULE")
 I2VAdapter = io.Custom("I2V_ADAPTER")
 Retention = io.Custom("RETENTION")
+ContentAdapter = io.Custom("CONTENT_ADAPTER")
 Reference = io.Custom("REFERENCE")

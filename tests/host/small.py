@@ -110,13 +110,15 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return ((found - expected).norm() / expected.norm()).item()
 
 
-def evaluate(model: ModelPatcher, x: Tensor, sigma: Tensor, context: Tensor, chunks: int) -> Tensor:
+def evaluate(
+    model: ModelPatcher, x: Tensor, sigma: Tensor, context: Tensor, chunks: int, **arguments: Tensor
+) -> Tensor:
     """One evaluation of a MODEL as its sampler makes it: ``x`` (chunks*F, C, H, W) to what it takes for clean."""
     comfy.model_management.load_models_gpu([model, *model.get_nested_additional_models()])
     model.pre_run()
     options = {"wrappers": model.wrappers, "cond_or_uncond": list(range(chunks))}
     try:
-        return model.model.apply_model(x, sigma, c_crossattn=context, transformer_options=options)
+        return model.model.apply_model(x, sigma, c_crossattn=context, transformer_options=options, **arguments)
     finally:
         model.cleanup()
 

@@ -15,7 +15,16 @@ from harness import ROOT, Server
 
 FROZEN = Path(__file__).parent / "object_info.json"
 FIELDS = ("input", "input_order", "output", "output_name", "output_is_list", "display_name", "category", "output_node")
-VARYING = {"motion_module", "motion_lora", "adapter", "retention", "sampler_name", "scheduler"}
+VARYING = {
+    "motion_module",
+    "motion_lora",
+    "adapter",
+    "content_adapter",
+    "projections",
+    "retention",
+    "sampler_name",
+    "scheduler",
+}
 OPTIONS = ("default", "min", "max", "step", "options", "control_after_generate")
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import comfy.sample
 import pytest
-import torch
 from comfy.model_patcher import ModelPatcher
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import adapter_patches, apply_adapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
-from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import apply_image_tokens
+from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import (
+    TOKENS,
+    apply_image_tokens,
+    with_tokens,
+)
 from comfyui_firstframe_pack.firstframe.bindings.comfy.layout import motion_layer, transformer_at, unet_of
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion, moving
 from comfyui_firstframe_pack.firstframe.bindings.comfy.unet import build_unet
@@ -30,6 +33,7 @@ from torch import Tensor
 
 CONFIG = UNetConfig((32, 32, 64, 64), 2, (True, True, True, False), num_heads=8, cross_attention_dim=32)
 FRAMES = 6
+IMAGE_TOKENS = 16
 LATENT_SCALE = 0.18215
 
 
@@ -60,8 +64,9 @@ def entry(expected: dict[str, Tensor], name: str, image_scale: float) -> Tensor:
 def test_one_forward(model: ModelPatcher, image_scale: float, expected: dict[str, Tensor]) -> None:
     sigma = model.get_model_object("model_sampling").sigma(expected["A.timestep"])
     x = fold_frames(expected["A.sample"]) * (1 + sigma**2) ** 0.5
-    context = expected["A.encoder_hidden_states"].repeat_interleave(FRAMES, 0)
-    denoised = evaluate(model, x, sigma.repeat(len(x)), context, chunks=2)
+    states = expected["A.encoder_hidden_states"].repeat_interleave(FRAMES, 0)
+    text, tokens = states[:, :-IMAGE_TOKENS], states[:, -IMAGE_TOKENS:]
+    denoised = evaluate(model, x, sigma.repeat(len(x)), text, chunks=2, **{TOKENS: tokens})
     eps = unfold_frames((x - denoised) / sigma, FRAMES)
     assert relative_error(eps, entry(expected, "A.output", image_scale)) < 1e-3
 
@@ -87,8 +92,7 @@ def test_motion_module(base: ModelPatcher, oracle_dir: Path, expected: dict[str,
 
 def test_sampling(model: ModelPatcher, image_scale: float, expected: dict[str, Tensor]) -> None:
     positive, negative = (
-        [[torch.cat([expected[f"B.text_{kind}"], expected[f"B.image_{kind}"]], dim=1), {}]]
-        for kind in ("cond", "uncond")
+        with_tokens([[expected[f"B.text_{kind}"], {}]], expected[f"B.image_{kind}"]) for kind in ("cond", "uncond")
     )
     first_frame = expected["B.first_frame_latent"][:, :, 0] / LATENT_SCALE
     states: list[Tensor] = []

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...adapter import I2VAdapter
 from ...errors import FramesError
 from ...sites import Site
-from .evaluation import attach, frames_per_clip
+from .evaluation import Evaluation, attach
 from .layout import attention_width, check_fits, transformer_at
 from .picture_gate import rows_of
 
@@ -31,20 +31,13 @@ def apply_adapter(model: ModelPatcher, adapter: ModelPatcher, strength: float) -
     """
     check_fits(model, adapter.model.widths, attention_width, "the I2V adapter")
 
-    def evaluate(
-        module: I2VAdapter,
-        unet: UNetModel,
-        run: Callable[..., Tensor],
-        x: Tensor,
-        options: dict[str, Any],
-        seeing: Tensor | None,
-    ) -> Tensor:
+    def evaluate(module: I2VAdapter, call: Evaluation) -> Tensor:
+        seeing = call.seeing
         if strength == 0.0 or (seeing is not None and not seeing.any()):
-            return run(options)
-        num_frames = frames_per_clip(x, options)
-        if num_frames < 2:
+            return call.run(call.options)
+        if call.num_frames < 2:
             raise FramesError("one frame is no clip: set the latent's batch_size to the number of frames")
-        return run(with_adapter(options, unet, module, num_frames, strength, seeing))
+        return call.run(with_adapter(call.options, call.unet, module, call.num_frames, strength, seeing))
 
     return attach(model, ADAPTER_KEY, adapter, evaluate, "an I2V adapter")
 

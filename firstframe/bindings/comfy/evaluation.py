@@ -3,29 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import InjectionError
 from .picture_gate import seeing_clips
 
-Evaluate = Callable[..., Tensor]
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One call of the UNet.
+
+    Attributes:
+        x: the batch (clips*F, C, H, W): the host puts one clip for each conditioning into a call.
+        options: the transformer options.
+        arguments: what the conditionings' ``model_conds`` became, by their names.
+        run: the call itself, with other transformer options.
+    """
+
+    unet: UNetModel
+    x: Tensor
+    options: dict[str, Any]
+    arguments: dict[str, Any]
+    run: Callable[[dict[str, Any]], Tensor]
+
+    @property
+    def num_clips(self) -> int:
+        return len(self.options["cond_or_uncond"])
+
+    @property
+    def num_frames(self) -> int:
+        """F, of each clip."""
+        return len(self.x) // self.num_clips
+
+    @property
+    def seeing(self) -> Tensor | None:
+        """Which clips see the picture, as :func:`.picture_gate.seeing_clips` tells."""
+        return seeing_clips(self.arguments, self.num_clips)
 
 
-def frames_per_clip(x: Tensor, transformer_options: dict[str, Any]) -> int:
-    """F of a batch (chunks*F, C, H, W): the host puts one chunk per conditioning into a call."""
-    return x.shape[0] // len(transformer_options["cond_or_uncond"])
+Evaluate = Callable[[Any, Evaluation], Tensor]
 
 
 def attach(model: ModelPatcher, key: str, module: ModelPatcher, evaluate: Evaluate, what: str) -> ModelPatcher:
     """A clone of ``model`` whose evaluations go through ``evaluate``, with ``module`` as an additional model.
 
-    ``evaluate(module, unet, run, x, transformer_options, seeing)`` calls ``run(transformer_options)`` for the
-    evaluation; ``seeing`` tells which clips see the picture, as :func:`.picture_gate.seeing_clips` does. The module
-    is looked up when it is needed: the host may have cloned or moved it in the meantime.
+    ``evaluate(module, evaluation)`` answers by ``evaluation.run``. The module is looked up when it is needed: the
+    host may have cloned or moved it in the meantime.
     """
     if model.get_additional_models_with_key(key):
         raise InjectionError(f"this model already has {what}; apply it once")
@@ -47,13 +76,12 @@ def _wrapper(key: str, evaluate: Evaluate) -> Callable[..., Tensor]:
         **kwargs: Any,
     ) -> Tensor:
         base = executor.class_obj
-        module: nn.Module = base.current_patcher.get_additional_models_with_key(key)[0].model
+        module = base.current_patcher.get_additional_models_with_key(key)[0].model
 
         def run(options: dict[str, Any]) -> Tensor:
             result: Tensor = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
             return result
 
-        seeing = seeing_clips(kwargs, len(transformer_options["cond_or_uncond"]))
-        return evaluate(module, base.diffusion_model, run, x, transformer_options, seeing)
+        return evaluate(module, Evaluation(base.diffusion_model, x, transformer_options, kwargs, run))
 
     return wrapper

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...guidance import Branch, DualGuidance, Scales
 from .first_frame import FIRST_FRAME_KEY
+from .image_tokens import with_tokens_of
 from .picture_gate import gated
 
 LAST_TIMESTEP = 999
@@ -25,8 +26,9 @@ class DualGuider(CFGGuider):
 
     def set_conds(self, positive: list[Any], negative: list[Any]) -> None:
         """The prompt and the negative prompt; the latter stands for "no text"."""
+        image = with_tokens_of(negative, positive)
         self.inner_set_conds(
-            {"none": gated(negative, False), "image": gated(negative, True), "full": gated(positive, True)}
+            {"none": gated(negative, False), "image": gated(image, True), "full": gated(positive, True)}
         )
 
     def predict_noise(

@@ -1,16 +1,19 @@
-"""The content adapter's image tokens on a MODEL."""
+"""Image tokens on a MODEL: every cross-attention reads them beside the text.
+
+Each conditioning carries its own tokens in its ``model_conds``: those of the picture, or those of no picture.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.conds import CONDRegular
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...image_tokens import ImageTokenAdapter
-from .evaluation import attach, frames_per_clip
+from .evaluation import Evaluation, attach
 from .layout import attention_width, check_fits
 from .weights import attention
 
@@ -20,63 +23,65 @@ TOKENS = "firstframe_tokens"
 Replacement = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
 
 
-def apply_image_tokens(model: ModelPatcher, image_tokens: ModelPatcher, scale: float) -> ModelPatcher:
-    """A clone of ``model`` that reads image tokens in its cross-attention.
+def with_tokens(conditioning: list[Any], tokens: Tensor) -> list[Any]:
+    """A copy of a CONDITIONING that carries image tokens (1, M, token_dim)."""
+    carried = {TOKENS: CONDRegular(tokens)}
+    return [
+        [embedding, {**extra, "model_conds": {**extra.get("model_conds", {}), **carried}}]
+        for embedding, extra in conditioning
+    ]
 
-    Each conditioning carries its own tokens: the last ``num_tokens`` rows of the text embedding. At scale 0 they are
-    ignored, which equals the model without them.
+
+def with_tokens_of(conditioning: list[Any], other: list[Any]) -> list[Any]:
+    """A copy of a CONDITIONING that carries the image tokens of another one, if that has any."""
+    found = [extra["model_conds"][TOKENS] for _, extra in other if TOKENS in extra.get("model_conds", {})]
+    return with_tokens(conditioning, found[0].cond) if found else conditioning
+
+
+def apply_image_tokens(model: ModelPatcher, projections: ModelPatcher, scale: float) -> ModelPatcher:
+    """A clone of ``model`` that reads the conditionings' image tokens, ``scale`` times.
+
+    At scale 0, and for conditionings without tokens, it equals the model without them. Raises ModelMismatchError where
+    projections and model do not belong together, InjectionError where there are some already.
     """
-    check_fits(model, image_tokens.model.widths, attention_width, "the content adapter")
+    check_fits(model, projections.model.widths, attention_width, "the content adapter")
 
-    def evaluate(
-        module: ImageTokenAdapter,
-        unet: UNetModel,
-        run: Callable[..., Tensor],
-        x: Tensor,
-        options: dict[str, Any],
-        seeing: Tensor | None,
-    ) -> Tensor:
-        of_rows = scale if seeing is None else scale * seeing.repeat_interleave(frames_per_clip(x, options)).to(x)
-        return run(with_image_tokens(options, unet.num_res_blocks[0], module, of_rows))
+    def evaluate(module: ImageTokenAdapter, call: Evaluation) -> Tensor:
+        tokens, seeing = call.arguments.get(TOKENS), call.seeing
+        if tokens is None or scale == 0.0 or (seeing is not None and not seeing.any()):
+            return call.run(call.options)
+        of_rows = scale if seeing is None else scale * seeing.repeat_interleave(call.num_frames).to(tokens)
+        return call.run(with_image_tokens(call.options, call.unet.num_res_blocks[0], module, tokens, of_rows))
 
-    return attach(model, IMAGE_TOKENS_KEY, image_tokens, evaluate, "a content adapter")
+    return attach(model, IMAGE_TOKENS_KEY, projections, evaluate, "a content adapter")
 
 
 def with_image_tokens(
-    options: dict[str, Any], layers_per_block: int, image_tokens: ImageTokenAdapter, scale: float | Tensor
+    options: dict[str, Any],
+    layers_per_block: int,
+    projections: ImageTokenAdapter,
+    tokens: Tensor,
+    scale: float | Tensor,
 ) -> dict[str, Any]:
-    """A copy of the transformer options in which every cross-attention sees the text, then the image tokens.
+    """A copy of the transformer options in which every cross-attention sees ``tokens`` (B*F, M, D) beside the text.
 
     ``scale`` may be a number for each row of the batch, (B*F,).
     """
-
-    def split(states: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        text = context.shape[1] - image_tokens.num_tokens
-        extra[TOKENS] = context[:, text:]
-        return states, context[:, :text], value[:, :text]
+    factor = scale[:, None, None] if isinstance(scale, Tensor) else scale
 
     def attend(site: Any, text_attention: Replacement) -> Replacement:
         def replacement(query: Tensor, key: Tensor, value: Tensor, extra: dict[str, Any]) -> Tensor:
-            out = text_attention(query, key, value, extra)
-            if isinstance(scale, Tensor):
-                return out + scale[:, None, None] * image_tokens[site](query, extra[TOKENS])
-            if scale == 0.0:
-                return out
-            return out + scale * image_tokens[site](query, extra[TOKENS])
+            of_text = text_attention(query, key, value, extra)
+            return of_text + factor * projections[site](query, tokens.to(query))
 
         return replacement
 
-    patches = options.get("patches", {})
     replacements = options.get("patches_replace", {})
     attn2 = dict(replacements.get("attn2", {}))
-    for site in image_tokens:
+    for site in projections:
         block = site.ldm(layers_per_block)
         attn2[(*block, 0)] = attend(site, attn2.get((*block, 0), attn2.get(block, _text_attention)))
-    return {
-        **options,
-        "patches": {**patches, "attn2_patch": [split, *patches.get("attn2_patch", [])]},
-        "patches_replace": {**replacements, "attn2": attn2},
-    }
+    return {**options, "patches_replace": {**replacements, "attn2": attn2}}
 
 
 def _text_attention(query: Tensor, key: Tensor, value: Tensor, extra: dict[str, Any]) -> Tensor:

@@ -16,7 +16,7 @@ from ...errors import ModelMismatchError
 from ...motion import MotionModule
 from ...shapes import fold_frames, unfold_frames
 from ...weights.files import StateDict
-from .evaluation import attach, frames_per_clip
+from .evaluation import Evaluation, attach
 from .layout import check_fits, motion_layer, motion_width
 from .schedule import animatediff_schedule
 
@@ -34,11 +34,9 @@ def apply_motion(
     """
     check_fits(model, motion.model.widths, motion_width, "the motion module")
 
-    def evaluate(
-        module: MotionModule, unet: UNetModel, run: Callable[..., Tensor], x: Tensor, options: dict[str, Any], _: Any
-    ) -> Tensor:
-        with moving(unet, module, frames_per_clip(x, options), scale):
-            return run(options)
+    def evaluate(module: MotionModule, call: Evaluation) -> Tensor:
+        with moving(call.unet, module, call.num_frames, scale):
+            return call.run(call.options)
 
     applied = attach(model, MOTION_KEY, motion, evaluate, "a motion module")
     if schedule == "auto":

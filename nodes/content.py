@@ -1,0 +1,122 @@
+"""The content adapter (IP-Adapter Plus), which the official I2V-Adapter runs beside its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+
+from ..firstframe.bindings.comfy.content_adapter import ContentAdapter, load_host_content_adapter
+from ..firstframe.bindings.comfy.image_tokens import apply_image_tokens, with_tokens
+from ..firstframe.errors import PictureError
+from ..firstframe.reference import Reference
+from . import folders, types
+
+SAME_FILE = "in the same file"
+
+
+class LoadContentAdapter(io.ComfyNode):
+    """A file of IP-Adapter Plus."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        others = folders.files_in(folders.CONTENT_ADAPTERS) + folders.files_in(folders.MOTION_MODULES)
+        return io.Schema(
+            node_id="FirstFrameLoadContentAdapter",
+            display_name="Load Content Adapter",
+            category="FirstFrame/load",
+            description="IP-Adapter Plus for Stable Diffusion 1.5: tells what is in the picture, beside the text.",
+            inputs=[
+                io.Combo.Input(
+                    "content_adapter",
+                    options=folders.files_in(folders.CONTENT_ADAPTERS),
+                    tooltip="A file of IP-Adapter Plus in models/ipadapter.",
+                ),
+                io.Combo.Input(
+                    "projections",
+                    options=[SAME_FILE, *others],
+                    default=SAME_FILE,
+                    tooltip=(
+                        "Where the UNet's half of it is. The official I2V-Adapter has its own, in "
+                        "animatediff_v15_v1_ipplus.pth in models/animatediff_models."
+                    ),
+                ),
+            ],
+            outputs=[types.ContentAdapter.Output(display_name="CONTENT_ADAPTER")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, content_adapter: str, projections: str) -> bool | str:
+        there = folders.is_there(folders.CONTENT_ADAPTERS, content_adapter)
+        if there is not True or projections in (SAME_FILE, *folders.files_in(folders.CONTENT_ADAPTERS)):
+            return there
+        return folders.is_there(folders.MOTION_MODULES, projections)
+
+    @classmethod
+    def execute(cls, content_adapter: str, projections: str) -> io.NodeOutput:
+        file = folders.path_of(folders.CONTENT_ADAPTERS, content_adapter)
+        if projections == SAME_FILE:
+            return io.NodeOutput(load_host_content_adapter(file))
+        own = projections in folders.files_in(folders.CONTENT_ADAPTERS)
+        folder = folders.CONTENT_ADAPTERS if own else folders.MOTION_MODULES
+        return io.NodeOutput(load_host_content_adapter(file, folders.path_of(folder, projections)))
+
+
+class ApplyContentAdapter(io.ComfyNode):
+    """The picture as words of its own."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameApplyContentAdapter",
+            display_name="Apply Content Adapter",
+            category="FirstFrame/adapter",
+            description=(
+                "Tells the model what is in the picture, beside the text: sixteen image tokens. The negative prompt is "
+                "told of no picture, so that guidance strengthens it."
+            ),
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="A Stable Diffusion 1.5 model, with or without motion and I2V adapter."
+                ),
+                io.Conditioning.Input("positive", tooltip="The prompt."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt."),
+                types.ContentAdapter.Input("content_adapter", tooltip="From Load Content Adapter."),
+                types.Reference.Input("reference", tooltip="From Encode Reference Picture with a CLIP vision model."),
+                io.Float.Input(
+                    "scale",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.01,
+                    tooltip="How much it counts beside the text, as a factor. 1 is as trained; 0 is off.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="MODEL"),
+                io.Conditioning.Output(display_name="positive"),
+                io.Conditioning.Output(display_name="negative"),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        positive: list[Any],
+        negative: list[Any],
+        content_adapter: ContentAdapter,
+        reference: Reference,
+        scale: float,
+    ) -> io.NodeOutput:
+        if reference.features is None:
+            raise PictureError(
+                "the reference has not been seen by an image encoder: connect Load CLIP Vision (CLIP ViT-H) with the "
+                "clip_vision input of Encode Reference Picture"
+            )
+        return io.NodeOutput(
+            apply_image_tokens(model, content_adapter.projections, scale),
+            with_tokens(positive, content_adapter.tokens(reference.features.picture)),
+            with_tokens(negative, content_adapter.tokens(reference.features.null)),
+        )
