@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -12,6 +12,7 @@ from ..errors import WeightsError
 
 if TYPE_CHECKING:
     from ..weights.inspect import Inspection
+    from ..weights.layouts import Kind
     from .manifest import WeightSet
 
 app = typer.Typer(help="Published weights: what there is, getting it, checking it.", no_args_is_help=True)
@@ -111,6 +112,15 @@ class Part(str, Enum):
     motion_module = "motion_module"
     image_tokens = "image_tokens"
     retention = "retention"
+    unet = "unet"
+
+
+class LayerNames(str, Enum):
+    """Whose names the tensors of a part get."""
+
+    firstframe = "firstframe"
+    diffusers = "diffusers"
+    host = "host"
 
 
 @app.command()
@@ -118,16 +128,28 @@ def convert(
     source: Annotated[Path, typer.Argument(help="A weights file: safetensors, or a pickle (.ckpt, .pth, .pt, .bin).")],
     target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
     part: Annotated[
-        Part | None, typer.Option(help="Write this part alone, in FirstFrame's own layout; the others are left out.")
+        Part | None, typer.Option(help="Write this part alone; the others in the file are left out.")
+    ] = None,
+    names: Annotated[
+        LayerNames | None,
+        typer.Option(
+            help="Names of the part: FirstFrame's own (the default), those of diffusers, which others publish with, or "
+            "ComfyUI's (host: the default of a UNet, for models/diffusion_models)."
+        ),
     ] = None,
 ) -> None:
     """Turn a pickle into safetensors under the same names, or take one part out of a file."""
-    from ..weights.convert import to_own_layout, to_safetensors
+    from ..weights.convert import to_own_layout, to_published_layout, to_safetensors, to_unet
 
-    if part is None:
+    if part is None and names is None:
         to_safetensors(source, target)
+    elif part is Part.unet and names is not LayerNames.firstframe:
+        to_unet(source, target, "diffusers" if names is LayerNames.diffusers else "host")
+    elif part in (None, Part.unet) or names is LayerNames.host:
+        raise WeightsError(f"--names {names and names.value} does not go with --part {part and part.value}")
     else:
-        to_own_layout(source, target, part.value)
+        write = to_published_layout if names is LayerNames.diffusers else to_own_layout
+        write(source, target, cast("Kind", part.value))
     typer.echo(target)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import WeightsError
 from .files import load_metadata, load_state_dict, save_state_dict
+from .keymaps import ANIMATEDIFF, OFFICIAL_ADAPTER, OFFICIAL_IMAGE_TOKENS, UNOFFICIAL_ADAPTER, Names, to_theirs
 from .layouts import Kind
 from .load import (
     load_adapter,
@@ -19,12 +20,18 @@ from .load import (
     save_motion,
     save_retention,
 )
+from .unet_names import UNetNames, unet_tensors
 
 _OWN: Mapping[Kind, tuple[Callable[..., Any], Callable[..., None]]] = {
     "i2v_adapter": (load_adapter, save_adapter),
     "motion_module": (load_motion, save_motion),
     "image_tokens": (load_image_tokens, save_image_tokens),
     "retention": (load_retention, save_retention),
+}
+_PUBLISHED: Mapping[Kind, Names] = {
+    "i2v_adapter": OFFICIAL_ADAPTER,
+    "motion_module": ANIMATEDIFF,
+    "image_tokens": OFFICIAL_IMAGE_TOKENS,
 }
 
 
@@ -36,7 +43,7 @@ def to_safetensors(source: Path, target: Path) -> None:
     """
     state = load_state_dict(source)
     _check_target(target)
-    save_state_dict(target, state, {**load_metadata(source), "firstframe.converted_from": source.name})
+    save_state_dict(target, state, {**load_metadata(source), **_from(source)})
 
 
 def to_own_layout(source: Path, target: Path, kind: Kind) -> None:
@@ -48,7 +55,39 @@ def to_own_layout(source: Path, target: Path, kind: Kind) -> None:
     module = load(source, dtype=None)
     _check_target(target)
     dtype = next(module.parameters()).dtype
-    save(target, module, {"firstframe.converted_from": source.name}, dtype)
+    save(target, module, _from(source), dtype)
+
+
+def to_published_layout(source: Path, target: Path, kind: Kind) -> None:
+    """One part of ``source``, in whichever layout, under the names that others know: those of diffusers' UNet.
+
+    Raises WeightsError as :func:`to_own_layout`, and for a part that has no published layout.
+    """
+    if kind not in _PUBLISHED:
+        raise WeightsError(f"{source}: nobody else publishes such a part ({kind}), so that it has no other names")
+    load, _ = _OWN[kind]
+    module = load(source, dtype=None)
+    _check_target(target)
+    names = UNOFFICIAL_ADAPTER if getattr(module, "own_projections", False) else _PUBLISHED[kind]
+    save_state_dict(target, to_theirs(module.state_dict(), names), _from(source))
+
+
+def to_unet(source: Path, target: Path, names: UNetNames) -> None:
+    """The UNet in ``source``, whose names are those of diffusers or of ComfyUI (the host), under either.
+
+    Raises WeightsError where there is none.
+    """
+    state = load_state_dict(source)
+    try:
+        unet = unet_tensors(state, names)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from error
+    _check_target(target)
+    save_state_dict(target, unet, _from(source))
+
+
+def _from(source: Path) -> dict[str, str]:
+    return {"firstframe.converted_from": source.name}
 
 
 def _check_target(target: Path) -> None:

@@ -132,7 +132,7 @@ def to_theirs(tensors: Mapping[str, Tensor], keymap: Names) -> dict[str, Tensor]
     return {keymap.theirs(name): tensor for name, tensor in tensors.items()}
 
 
-_UNET = "|".join(
+UNET = "|".join(
     [
         r"(?:conv_in|conv_out|conv_norm_out|time_embedding\.linear_[12])\.(?:weight|bias)",
         _DIFFUSERS_BLOCK + r"\.resnets\.\d+\.(?:norm1|conv1|time_emb_proj|norm2|conv2|conv_shortcut)\.(?:weight|bias)",
@@ -144,6 +144,8 @@ _UNET = "|".join(
         + r"norm[123]\.(?:weight|bias)|ff\.net\.(?:0\.proj|2)\.(?:weight|bias))",
     ]
 )
+"""A pattern of every name in a UNet of Stable Diffusion 1.5, as diffusers has them."""
+
 _MOTION = _DIFFUSERS_BLOCK + r"\.motion_modules\.\d+\.temporal_transformer\..*"
 _ADAPTER = _DIFFUSERS_BLOCK + r"\.attentions\.\d+\.transformer_blocks\.0\.attn1\.to_(?:q|out)_ff\..*"
 _IMAGE_TOKENS = _DIFFUSERS_BLOCK + r"\.attentions\.\d+\.transformer_blocks\.0\.attn2\.to_[kv]_ip\.weight"
@@ -168,7 +170,7 @@ ANIMATEDIFF = KeyMap(
         _BLOCK + "ff.net.0.proj.{}": _OURS + "ff.proj.{}",
         _BLOCK + "ff.net.2.{}": _OURS + "ff.out.{}",
     },
-    dropped="|".join([_UNET, _IMAGE_TOKENS]),
+    dropped="|".join([UNET, _IMAGE_TOKENS]),
 )
 """Motion modules as AnimateDiff publishes them (guoyww/animatediff)."""
 
@@ -194,7 +196,7 @@ OFFICIAL_ADAPTER = KeyMap(
         _ATTN1 + "to_q_ff.weight": _OURS + "to_q.weight",
         _ATTN1 + "to_out_ff.{}": _OURS + "to_out.{}",
     },
-    dropped="|".join([_UNET, _MOTION, _IMAGE_TOKENS]),
+    dropped="|".join([UNET, _MOTION, _IMAGE_TOKENS]),
 )
 """The I2V adapter as its authors publish it (space-xun/i2v_adapter, i2v_module.pth)."""
 
@@ -208,7 +210,7 @@ UNOFFICIAL_ADAPTER = KeyMap(
         _UNOFFICIAL + "to_v.weight": _OURS + "to_v.weight",
         _UNOFFICIAL + "to_out.0.{}": _OURS + "to_out.{}",
     },
-    dropped="|".join([_UNET, _MOTION, _IMAGE_TOKENS]),
+    dropped="|".join([UNET, _MOTION, _IMAGE_TOKENS]),
 )
 """Adapters of the community's training code (xUhEngwAng/I2V-Adapter-Unofficial): with keys and values of their own."""
 
@@ -220,7 +222,7 @@ OFFICIAL_IMAGE_TOKENS = KeyMap(
         _ATTN2 + "to_k_ip.weight": _OURS + "to_k_ip.weight",
         _ATTN2 + "to_v_ip.weight": _OURS + "to_v_ip.weight",
     },
-    dropped="|".join([_UNET, _MOTION, _ADAPTER]),
+    dropped="|".join([UNET, _MOTION, _ADAPTER]),
 )
 """Projections of image tokens under UNet names (space-xun/i2v_adapter, animatediff_v15_v1_ipplus.pth)."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import Result
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from firstframe.cli import app
@@ -93,6 +93,13 @@ def test_convert(run: Run, oracle_dir: Path, tmp_path: Path) -> None:
     assert "official I2V-Adapter" in run("inspect", whole).output
     assert "FirstFrame I2V adapter" in run("inspect", own).output
     assert "motion module was expected" in run("convert", official, own, "--part", "motion_module").stderr
+    assert run("convert", own, whole, "--part", "i2v_adapter", "--names", "diffusers").exit_code == 0
+    assert "official I2V-Adapter" in run("inspect", whole).output
+    (base,) = oracle_dir.glob("base.*")
+    assert run("convert", base, whole, "--part", "unet").exit_code == 0
+    assert "model.diffusion_model.input_blocks.0.0.weight" in load_file(whole)
+    for wrong in (("--names", "host"), ("--part", "unet", "--names", "firstframe")):
+        assert "does not go with" in run("convert", base, whole, *wrong).stderr
 
 
 def test_extra_model_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
