@@ -39,13 +39,33 @@ def unet(oracle_dir: Path) -> UNet2DConditionModel:
     return unet
 
 
+@pytest.fixture(scope="module", params=["as they are", "as published"])
+def files(oracle_dir: Path, tmp_path_factory: pytest.TempPathFactory, request) -> dict[str, Path]:
+    """The parts' files; as published, they are pickles, wrapped, and the image tokens are in one with the base."""
+    parts = {name: oracle_dir / f"{name}.safetensors" for name in ("motion", "i2v_module", "ip")}
+    if request.param == "as they are":
+        return parts
+    folder = tmp_path_factory.mktemp("published")
+    states = {name: load_state_dict(file) for name, file in parts.items()}
+    base = load_state_dict(oracle_dir / "base.safetensors")
+    in_one = {**base, **states["motion"], **states["ip"]}
+    contents = {
+        "mm_sd_v15.ckpt": {"state_dict": {f"module.{name}": tensor for name, tensor in states["motion"].items()}},
+        "i2v_module.pth": {"state_dict": states["i2v_module"]},
+        "animatediff_v15_v1_ipplus.pth": in_one,
+    }
+    for name, content in contents.items():
+        torch.save(content, folder / name)
+    return dict(zip(parts, (folder / name for name in contents), strict=True))
+
+
 @pytest.fixture(params=[1.0, 0.0], ids=["image tokens", "no image tokens"])
-def injection(unet: UNet2DConditionModel, oracle_dir: Path, request):
+def injection(unet: UNet2DConditionModel, files: dict[str, Path], request):
     """All parts attached, with the image tokens on and off."""
     parts = {
-        "motion": load_motion(oracle_dir / "motion.safetensors"),
-        "adapter": load_adapter(oracle_dir / "i2v_module.safetensors"),
-        "image_tokens": load_image_tokens(oracle_dir / "ip.safetensors"),
+        "motion": load_motion(files["motion"]),
+        "adapter": load_adapter(files["i2v_module"]),
+        "image_tokens": load_image_tokens(files["ip"]),
     }
     with inject(unet, **parts, num_frames=FRAMES, image_scale=request.param) as injection:
         yield injection
