@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapter, color, content, extend, folders, guidance, load, motion, prior, reference, retention, video
+from . import (
+    adapter,
+    color,
+    content,
+    extend,
+    folders,
+    guidance,
+    load,
+    motion,
+    prior,
+    reference,
+    retention,
+    video,
+    windows,
+)
 
 
 class FirstFrame(ComfyExtension):
@@ -27,6 +41,7 @@ class FirstFrame(ComfyExtension):
             content.ApplyContentAdapter,
             retention.ApplyRetention,
             prior.SimilarityPrior,
+            windows.ContextWindows,
             guidance.DualCFGGuider,
             guidance.Sampler,
             extend.ExtendClip,

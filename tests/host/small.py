@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.cldm.cldm
+import comfy.controlnet
 import comfy.model_management
+import comfy.ops
 import comfy.sample
 import comfy.utils
 import torch
@@ -138,3 +141,20 @@ def reference() -> Reference:
     """A picture with its latent."""
     picture = torch.rand(1, 3, 8 * SIDE, 8 * SIDE, generator=torch.Generator().manual_seed(10))
     return Reference(picture, reference_latent())
+
+
+def small_controlnet(config: UNetConfig = SMALL) -> comfy.controlnet.ControlNet:
+    """A stock ControlNet for it, with random weights, its output projections among them."""
+    settings = {**host_config(config).unet_config, "hint_channels": 3, "dtype": torch.float32}
+    settings.pop("out_channels", None)
+    network = comfy.cldm.cldm.ControlNet(**settings, operations=comfy.ops.disable_weight_init, device="cpu")
+    return comfy.controlnet.ControlNet(randomise(network.eval(), 11), load_device=torch.device("cpu"))
+
+
+def controlled(conditioning: list[Any], hints: Tensor, control: comfy.controlnet.ControlNet, **settings: Any) -> list:
+    """What the node ControlNetApplyAdvanced makes of one CONDITIONING: pictures (F, H, W, 3) as hints."""
+    settings = {"strength": 1.0, "timestep_percent_range": (0.0, 1.0), **settings}
+    ((embedding, extra),) = conditioning
+    applied = control.copy().set_cond_hint(hints.movedim(-1, 1), **settings)
+    applied.set_previous_controlnet(extra.get("control"))
+    return [[embedding, {**extra, "control": applied, "control_apply_to_uncond": False}]]
