@@ -55,10 +55,10 @@ def similar_frames(
 ) -> Tensor:
     """``num_frames`` low-passed copies of a reference latent: (B, C, H, W) to (B, C, F, H, W).
 
-    Frame 0 is the reference itself. The mask is drawn on the CPU from ``generator`` (see
-    :func:`mask_generator`), so that a seed gives the same frames on every device.
+    A reference for each frame, (B, C, F, H, W), does as well. Frame 0 is the reference itself. The mask is drawn on
+    the CPU from ``generator`` (see :func:`mask_generator`), so that a seed gives the same frames on every device.
     """
-    frames = repeat(reference, "b c h w -> b c f h w", f=num_frames)
+    frames = reference if reference.ndim == 5 else repeat(reference, "b c h w -> b c f h w", f=num_frames)
     mask = draw_mask(tuple(frames.shape), keep_probability, generator)
     return low_pass(frames, mask, blur_kernel, blur_sigma)
 

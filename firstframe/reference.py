@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -35,11 +36,20 @@ class Reference:
     pixels: (1, 3, H, W) in [0, 1], as `prepare_picture` makes it.
     latent: (1, C, H/8, W/8), the autoencoder's output before its scaling factor is applied, or None.
     features: for the content adapter, or None.
+    others: latents of further pictures, by the number of the frame that each one is; -1 is the last one.
     """
 
     pixels: Tensor
     latent: Tensor | None = None
     features: ImageFeatures | None = None
+    others: Mapping[int, Tensor] = field(default_factory=dict)
+
+    def nearest(self, num_frames: int) -> Tensor:
+        """For each frame of a clip the latent of the picture that is nearest to it, (1, C, F, H/8, W/8)."""
+        assert self.latent is not None
+        latents = {0: self.latent, **{frame % num_frames: latent for frame, latent in self.others.items()}}
+        frames = [min(latents, key=lambda number: abs(number - frame)) for frame in range(num_frames)]
+        return torch.stack([latents[frame] for frame in frames], dim=2)
 
     @property
     def height(self) -> int:

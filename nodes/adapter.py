@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from ..firstframe.bindings.comfy.adapter import apply_adapter
 from ..firstframe.bindings.comfy.first_frame import hold_first_frame as hold
 from ..firstframe.reference import Reference
+from ..firstframe.strength import Strengths
 from . import types
 
 
@@ -44,6 +45,11 @@ class ApplyAdapter(io.ComfyNode):
                         "the video starts with exactly the picture. Off: the first frame is sampled like the others."
                     ),
                 ),
+                types.Strengths.Input(
+                    "strengths",
+                    optional=True,
+                    tooltip="From Strength over Time and Space. Factors on strength; without them it is even.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="MODEL")],
         )
@@ -56,6 +62,7 @@ class ApplyAdapter(io.ComfyNode):
         reference: Reference,
         strength: float,
         hold_first_frame: bool,
+        strengths: Strengths | None = None,
     ) -> io.NodeOutput:
-        applied = apply_adapter(model, adapter, strength)
-        return io.NodeOutput(hold(applied, reference.latent) if hold_first_frame else applied)
+        applied = apply_adapter(model, adapter, strength, strengths)
+        return io.NodeOutput(hold(applied, reference.latent, reference.others) if hold_first_frame else applied)

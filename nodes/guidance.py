@@ -203,7 +203,9 @@ class Sampler(io.ComfyNode):
         **guidance: float,
     ) -> io.NodeOutput:
         guider = _guider(model, positive, negative, **guidance)
-        start = fold_frames(similar_frames(reference.latent, num_frames, keep_probability, mask_generator(seed)))
+        start = fold_frames(
+            similar_frames(reference.nearest(num_frames), num_frames, keep_probability, mask_generator(seed))
+        )
         sampling = model.get_model_object("model_sampling")
         total = steps if start_time > 0.9999 else int(steps / start_time)
         sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, total)

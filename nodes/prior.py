@@ -94,6 +94,6 @@ class SimilarityPrior(io.ComfyNode):
         seed: int,
     ) -> io.NodeOutput:
         frames = similar_frames(
-            reference.latent, num_frames, keep_probability, mask_generator(seed), blur_kernel, blur_sigma
+            reference.nearest(num_frames), num_frames, keep_probability, mask_generator(seed), blur_kernel, blur_sigma
         )
         return io.NodeOutput({"samples": fold_frames(frames)}, start_time)

@@ -1,6 +1,8 @@
-"""The picture that a video starts from."""
+"""The picture that a video starts from, and others that it comes by."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from comfy.clip_vision import ClipVisionModel
 from comfy.sd import VAE
@@ -8,6 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..firstframe.bindings.comfy.vision import encode_image
+from ..firstframe.errors import PictureError
 from ..firstframe.reference import Fit, Reference, prepare_picture
 from . import types
 
@@ -63,3 +66,40 @@ class EncodeReference(io.ComfyNode):
         features = None if clip_vision is None else encode_image(clip_vision, pixels)
         reference = Reference(pixels, vae.encode(pixels.movedim(1, -1)), features)
         return io.NodeOutput(reference, reference.image)
+
+
+class AddPicture(io.ComfyNode):
+    """One more picture, in a frame of its own."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameAddPicture",
+            display_name="Add Picture at Frame",
+            category="FirstFrame/reference",
+            description=(
+                "Holds one more picture in a frame of the video, for example the last one. Every frame looks at all "
+                "pictures that are held. The adapter was trained with the first alone."
+            ),
+            inputs=[
+                types.Reference.Input("reference", tooltip="From Encode Reference Picture."),
+                io.Image.Input("image", tooltip="One picture. It is fitted to the size of the first one."),
+                io.Vae.Input("vae", tooltip="The VAE of the model that makes the video."),
+                io.Int.Input("frame", default=-1, min=-1, max=4095, tooltip="Its number, from 0. -1 is the last one."),
+                io.Combo.Input(
+                    "fit",
+                    options=["cover", "contain", "stretch"],
+                    default="cover",
+                    tooltip="How it fits into the video, as in Encode Reference Picture.",
+                ),
+            ],
+            outputs=[types.Reference.Output(display_name="REFERENCE")],
+        )
+
+    @classmethod
+    def execute(cls, reference: Reference, image: Tensor, vae: VAE, frame: int, fit: Fit) -> io.NodeOutput:
+        if frame == 0 or frame in reference.others:
+            raise PictureError(f"there is a picture in frame {frame} already")
+        pixels = prepare_picture(image, reference.width, reference.height, fit)
+        latent = vae.encode(pixels.movedim(1, -1))
+        return io.NodeOutput(replace(reference, others={**reference.others, frame: latent}))

@@ -11,6 +11,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..firstframe.bindings.comfy import weights
 from ..firstframe.bindings.comfy.retention import apply_retention
 from ..firstframe.reference import Reference
+from ..firstframe.strength import Strengths
 from ..firstframe.weights import has_motion_module
 from . import folders, types
 
@@ -95,6 +96,11 @@ class ApplyRetention(io.ComfyNode):
                     step=0.001,
                     tooltip="Where in the noise schedule it ends, 0 (all noise) to 1 (none).",
                 ),
+                types.Strengths.Input(
+                    "strengths",
+                    optional=True,
+                    tooltip="From Strength over Time and Space. Factors on strength; without them it is even.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive"),
@@ -112,6 +118,7 @@ class ApplyRetention(io.ComfyNode):
         strength: float,
         start_percent: float,
         end_percent: float,
+        strengths: Strengths | None = None,
     ) -> io.NodeOutput:
-        both = [positive, negative]
-        return io.NodeOutput(*apply_retention(both, retention, reference, strength, start_percent, end_percent))
+        both, interval = [positive, negative], (start_percent, end_percent)
+        return io.NodeOutput(*apply_retention(both, retention, reference, strength, *interval, strengths))

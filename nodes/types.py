@@ -1,4 +1,4 @@
-"""The sockets that are our own. The host's memory manager handles what is behind all but the last (ModelPatcher)."""
+"""The sockets that are our own. All but the last two carry ModelPatchers, for the host's memory manager."""
 
 from __future__ import annotations
 
@@ -9,3 +9,4 @@ I2VAdapter = io.Custom("I2V_ADAPTER")
 Retention = io.Custom("RETENTION")
 ContentAdapter = io.Custom("CONTENT_ADAPTER")
 Reference = io.Custom("REFERENCE")
+Strengths = io.Custom("FIRSTFRAME_STRENGTHS")

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "firstframe"
 # A module may import from its own rank and from those above it in this list.
 RANKS = [
     {"shapes", "sites", "errors", "windows"},
-    {"attention", "blocks", "guidance", "image_tokens", "motion", "prior", "resampler", "retention"},
+    {"attention", "blocks", "guidance", "image_tokens", "motion", "prior", "resampler", "retention", "strength"},
     {"color", "extend", "lab8", "reference", "video", "metrics"},
     {"adapter"},
     {"weights"},

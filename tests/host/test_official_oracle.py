@@ -7,7 +7,7 @@ from pathlib import Path
 import comfy.sample
 import pytest
 from comfy.model_patcher import ModelPatcher
-from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import adapter_patches, apply_adapter
+from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import View, adapter_patches, apply_adapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import (
     TOKENS,
@@ -74,7 +74,7 @@ def test_one_forward(model: ModelPatcher, image_scale: float, expected: dict[str
 def test_cross_frame_attention(base: ModelPatcher, oracle_dir: Path, expected: dict[str, Tensor]) -> None:
     adapter = load_host_adapter(oracle_dir / "i2v_module.safetensors").model
     unet = unet_of(base)
-    remember, add = adapter_patches(unet, adapter, FRAMES, 1.0)
+    remember, add = adapter_patches(unet, adapter, View(FRAMES))
     extra = {"block": ("input", 1)}
     states, context, value = remember(*[expected["attn.input"]] * 3, extra)
     out = add(transformer_at(unet, Site("down", 0, 0)).attn1(states, context, value), extra)

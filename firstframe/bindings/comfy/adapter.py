@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -12,7 +13,9 @@ from torch import Tensor
 from ...adapter import I2VAdapter
 from ...errors import FramesError
 from ...sites import Site
+from ...strength import Strengths, size_of
 from .evaluation import Evaluation, attach
+from .first_frame import NOISY_FRAMES
 from .layout import attention_width, check_fits, transformer_at
 from .picture_gate import rows_of
 
@@ -23,11 +26,14 @@ Attention1Patch = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], tuple[Tenso
 Attention1OutputPatch = Callable[[Tensor, dict[str, Any]], Tensor]
 
 
-def apply_adapter(model: ModelPatcher, adapter: ModelPatcher, strength: float) -> ModelPatcher:
+def apply_adapter(
+    model: ModelPatcher, adapter: ModelPatcher, strength: float, strengths: Strengths | None = None
+) -> ModelPatcher:
     """A clone of ``model`` in which every frame attends to the first one, ``strength`` times.
 
-    At strength 0 nothing is computed. Raises ModelMismatchError where adapter and model do not belong together,
-    InjectionError where an adapter is there already.
+    ``strengths`` are factors on it over time and space. Further frames that are held without noise are attended to as
+    the first one is. At strength 0 nothing is computed. Raises ModelMismatchError where adapter and model do not belong
+    together, InjectionError where an adapter is there already.
     """
     check_fits(model, adapter.model.widths, attention_width, "the I2V adapter")
 
@@ -37,21 +43,50 @@ def apply_adapter(model: ModelPatcher, adapter: ModelPatcher, strength: float) -
             return call.run(call.options)
         if call.num_frames < 2:
             raise FramesError("one frame is no clip: set the latent's batch_size to the number of frames")
-        return call.run(with_adapter(call.options, call.unet, module, call.num_frames, strength, seeing))
+        held = call.options.get(NOISY_FRAMES, (0,))
+        view = View(
+            call.num_frames,
+            strength,
+            seeing,
+            clean=[place for place, frame in enumerate(call.frames) if frame in held] or [0],
+            weights=None if strengths is None else _weights(strengths, call),
+        )
+        return call.run(with_adapter(call.options, call.unet, module, view))
 
     return attach(model, ADAPTER_KEY, adapter, evaluate, "an I2V adapter")
 
 
-def with_adapter(
-    options: dict[str, Any],
-    unet: UNetModel,
-    adapter: I2VAdapter,
-    num_frames: int,
-    strength: float,
-    seeing: Tensor | None = None,
-) -> dict[str, Any]:
+def _weights(strengths: Strengths, call: Evaluation) -> Callable[[int], Tensor]:
+    height, width = call.x.shape[2:]
+
+    def weights(num_places: int) -> Tensor:
+        size = size_of((height, width), num_places)
+        found = strengths.weights(call.progress, call.frames, (height, width), size)
+        return found.flatten(1)[..., None]
+
+    return weights
+
+
+@dataclass(frozen=True)
+class View:
+    """What the adapter sees of a call.
+
+    Attributes:
+        seeing: which clips see the picture (clips,); all of them where it is None. The others pass as they are.
+        clean: places of the frames in each clip that have no noise.
+        weights: from the number of places N of a feature map to factors (F, N, 1).
+    """
+
+    num_frames: int
+    strength: float = 1.0
+    seeing: Tensor | None = None
+    clean: Sequence[int] = (0,)
+    weights: Callable[[int], Tensor] | None = None
+
+
+def with_adapter(options: dict[str, Any], unet: UNetModel, adapter: I2VAdapter, view: View) -> dict[str, Any]:
     """A copy of the transformer options with the adapter's patches: first to see the states, last to add to them."""
-    remember, add = adapter_patches(unet, adapter, num_frames, strength, seeing)
+    remember, add = adapter_patches(unet, adapter, view)
     patches = options.get("patches", {})
     return {
         **options,
@@ -63,13 +98,8 @@ def with_adapter(
     }
 
 
-def adapter_patches(
-    unet: UNetModel, adapter: I2VAdapter, num_frames: int, strength: float, seeing: Tensor | None = None
-) -> tuple[Attention1Patch, Attention1OutputPatch]:
-    """The host's two patches around a self-attention. ``extra`` is one and the same dictionary in both.
-
-    Clips that are not ``seeing`` the picture (all are where it is None) pass as they are.
-    """
+def adapter_patches(unet: UNetModel, adapter: I2VAdapter, view: View) -> tuple[Attention1Patch, Attention1OutputPatch]:
+    """The host's two patches around a self-attention. ``extra`` is one and the same dictionary in both."""
     layers = unet.num_res_blocks[0]
 
     def remember(
@@ -83,12 +113,16 @@ def adapter_patches(
         site = Site.from_ldm(stage, index, layers)
         if site not in adapter:
             return out
-        x = extra.pop(STATES).unflatten(0, (-1, num_frames))  # (B, F, N, C)
-        x = x if seeing is None else x[seeing]
-        attention = transformer_at(unet, site).attn1
-        residual = adapter(site, x, *adapter[site].project(x[:, 0], attention), strength).flatten(0, 1)
-        if seeing is None:
+        x = extra.pop(STATES).unflatten(0, (-1, view.num_frames))  # (B, F, N, C)
+        x = x if view.seeing is None else x[view.seeing]
+        clean = x[:, list(view.clean)].flatten(1, 2)  # (B, R*N, C)
+        keys_and_values = adapter[site].project(clean, transformer_at(unet, site).attn1)
+        residual = adapter(site, x, *keys_and_values, view.strength)
+        if view.weights is not None:
+            residual = residual * view.weights(x.shape[2]).to(residual)
+        residual = residual.flatten(0, 1)
+        if view.seeing is None:
             return out + residual
-        return out.index_add(0, rows_of(seeing, num_frames).to(out.device), residual)
+        return out.index_add(0, rows_of(view.seeing, view.num_frames).to(out.device), residual)
 
     return remember, add

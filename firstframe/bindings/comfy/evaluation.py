@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,16 @@ class Evaluation:
 
     Attributes:
         x: the batch (clips*F, C, H, W): the host puts one clip for each conditioning into a call.
+        sigma: its noise levels, (clips*F,).
         options: the transformer options.
         arguments: what the conditionings' ``model_conds`` became, by their names.
         run: the call itself, with other transformer options.
     """
 
     unet: UNetModel
+    model_sampling: Any
     x: Tensor
+    sigma: Tensor
     options: dict[str, Any]
     arguments: dict[str, Any]
     run: Callable[[dict[str, Any]], Tensor]
@@ -42,12 +45,37 @@ class Evaluation:
         return len(self.x) // self.num_clips
 
     @property
+    def progress(self) -> float:
+        """How far sampling is, from 0 (all noise) to 1 (none)."""
+        return progress(self.model_sampling, self.sigma)
+
+    @property
+    def frames(self) -> Sequence[int]:
+        """The numbers of the call's frames in the whole clip."""
+        return frames_seen(self.options, self.num_frames)
+
+    @property
     def seeing(self) -> Tensor | None:
         """Which clips see the picture, as :func:`.picture_gate.seeing_clips` tells."""
         return seeing_clips(self.arguments, self.num_clips)
 
 
 Evaluate = Callable[[Any, Evaluation], Tensor]
+LAST_TIMESTEP = 999
+
+
+def frames_seen(options: dict[str, Any], num_frames: int) -> Sequence[int]:
+    """The numbers of ``num_frames`` frames in the whole clip: those of the context window, if there is one."""
+    window = options.get("context_window")
+    listed = [] if window is None else list(window.index_list)
+    ahead = getattr(window, "causal_anchor_index", None)
+    listed = listed if ahead is None else [ahead, *listed]
+    return listed if len(listed) == num_frames else range(num_frames)
+
+
+def progress(model_sampling: Any, sigma: Tensor) -> float:
+    """How far sampling is at ``sigma`` (B,), from 0 (all noise) to 1 (none), as the host's percents count."""
+    return float(1.0 - model_sampling.timestep(sigma)[0].item() / LAST_TIMESTEP)
 
 
 def attach(model: ModelPatcher, key: str, module: ModelPatcher, evaluate: Evaluate, what: str) -> ModelPatcher:
@@ -82,6 +110,7 @@ def _wrapper(key: str, evaluate: Evaluate) -> Callable[..., Tensor]:
             result: Tensor = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
             return result
 
-        return evaluate(module, Evaluation(base.diffusion_model, x, transformer_options, kwargs, run))
+        call = Evaluation(base.diffusion_model, base.model_sampling, x, t, transformer_options, kwargs, run)
+        return evaluate(module, call)
 
     return wrapper

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,48 +11,74 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...errors import FramesError, ModelMismatchError
+from .evaluation import frames_seen
 from .picture_gate import seeing_clips
 
 FIRST_FRAME_KEY = "firstframe_first_frame"
-NOISY_FRAME = "firstframe_noisy_frame"
+NOISY_FRAMES = "firstframe_noisy_frames"
+
+Pictures = Mapping[int, Tensor]
+"""Latents (1, C, H, W) by the number of the frame that they are held in."""
 
 
-def hold_first_frame(model: ModelPatcher, latent: Tensor) -> ModelPatcher:
+def hold_first_frame(model: ModelPatcher, latent: Tensor, others: Mapping[int, Tensor] | None = None) -> ModelPatcher:
     """A clone of ``model`` that keeps ``latent`` (1, C, H, W), as the autoencoder gave it, in frame 0.
 
     The UNet sees frame 0 without noise (arXiv 2312.16693, section 3.2), its prediction for that frame is the picture,
     and a schedule that ends at sigma 0 ends with the picture. Nothing of the picture is changed by a sampler.
-    Conditionings that do not see the picture see frame 0 as noisy as the others.
+    Conditionings that do not see the picture see frame 0 as noisy as the others. ``others`` are kept likewise, by their
+    numbers; -1 is the last frame.
     """
+    pictures = {0: latent, **(others or {})}
     held = model.clone()
     held.add_wrapper_with_key(WrappersMP.APPLY_MODEL, FIRST_FRAME_KEY, _apply)
-    held.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, FIRST_FRAME_KEY, _predict(latent))
-    held.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, FIRST_FRAME_KEY, _sample(latent))
+    held.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, FIRST_FRAME_KEY, _predict(pictures))
+    held.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, FIRST_FRAME_KEY, _sample(pictures))
     return held
 
 
-def _predict(latent: Tensor) -> Any:
+def _predict(pictures: Pictures) -> Any:
     def predict(
         executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Tensor:
         model = executor.class_obj.inner_model
-        picture = model.process_latent_in(latent).to(x)
-        scale = model.model_sampling.calculate_input(timestep[:1], torch.ones_like(picture))
-        told = {**model_options.get("transformer_options", {}), NOISY_FRAME: x[:1]}
+        frames = held_frames(pictures, len(x))
+        clean = model.process_latent_in(torch.cat(list(pictures.values()))).to(x)
+        scale = model.model_sampling.calculate_input(timestep[:1], torch.ones_like(clean))
+        told = {**model_options.get("transformer_options", {}), NOISY_FRAMES: {frame: x[frame] for frame in frames}}
         options = {**model_options, "transformer_options": told}
-        denoised: Tensor = executor(torch.cat([picture / scale, x[1:]]), timestep, options, *args, **kwargs)
-        return torch.cat([picture, denoised[1:]])
+        denoised: Tensor = executor(_with(x, frames, clean / scale), timestep, options, *args, **kwargs)
+        return _with(denoised, frames, clean)
 
     return predict
 
 
+def held_frames(pictures: Pictures, num_frames: int) -> list[int]:
+    """The frames that are held in a clip; FramesError where one lies outside of it, or two are the same."""
+    frames = [frame + num_frames if frame < 0 else frame for frame in pictures]
+    for frame in frames:
+        if not 0 <= frame < num_frames:
+            raise FramesError(
+                f"a picture is to be held in frame {frame}, but the clip has frames 0 to {num_frames - 1}"
+            )
+    if len(set(frames)) < len(frames):
+        raise FramesError(f"two pictures are to be held in one frame: {frames}")
+    return frames
+
+
+def _with(clip: Tensor, frames: list[int], pictures: Tensor) -> Tensor:
+    return clip.index_copy(0, torch.tensor(frames, device=clip.device), pictures.to(clip))
+
+
 def _apply(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """One call of the UNet, with noise in frame 0 of the clips that do not see the picture."""
+    """One call of the UNet, with noise in the held frames of the clips that do not see the picture."""
     options = _transformer_options(args, kwargs)
     seeing = seeing_clips(kwargs, len(options["cond_or_uncond"]))
     if seeing is not None:
         clips = x.unflatten(0, (len(seeing), -1)).clone()
-        clips[~seeing, 0] = options[NOISY_FRAME].to(x)
+        for place, frame in enumerate(frames_seen(options, clips.shape[1])):
+            if frame in options[NOISY_FRAMES]:
+                clips[~seeing, place] = options[NOISY_FRAMES][frame].to(x)
         x = clips.flatten(0, 1)
     result: Tensor = executor(x, *args, **kwargs)
     return result
@@ -63,15 +90,17 @@ def _transformer_options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[
     return options
 
 
-def _sample(latent: Tensor) -> Any:
+def _sample(pictures: Pictures) -> Any:
     def sample(executor: Any, guider: Any, sigmas: Tensor, *args: Any) -> Tensor:
         _extra_args, _callback, noise, *_rest = args
-        _check_clip(latent, noise)
+        for latent in pictures.values():
+            _check_clip(latent, noise)
         to_the_end = sigmas[-1].item() == 0  # asked before the run: uni_pc writes into sigmas
         samples: Tensor = executor(guider, sigmas, *args)
         if not to_the_end:
             return samples
-        return torch.cat([guider.inner_model.process_latent_in(latent).to(samples), samples[1:]])
+        clean = guider.inner_model.process_latent_in(torch.cat(list(pictures.values())))
+        return _with(samples, held_frames(pictures, len(samples)), clean)
 
     return sample
 

@@ -10,11 +10,10 @@ from comfy.samplers import CFGGuider, calc_cond_batch, sampling_function
 from torch import Tensor
 
 from ...guidance import Branch, DualGuidance, Scales
+from .evaluation import progress
 from .first_frame import FIRST_FRAME_KEY
 from .image_tokens import with_tokens_of
 from .picture_gate import gated
-
-LAST_TIMESTEP = 999
 
 
 class DualGuider(CFGGuider):
@@ -40,7 +39,7 @@ class DualGuider(CFGGuider):
     ) -> Tensor:
         """The guided clean latents. Only the conditionings that count at this step are evaluated."""
         model_options = model_options or {}
-        scales = self.guidance.at(self._progress(timestep))
+        scales = self.guidance.at(progress(self.inner_model.model_sampling, timestep))
         branches = scales.branches
         if scales.is_plain and "full" in branches and len(branches) <= 2:
             other = self.conds[branches[0]] if len(branches) == 2 else None
@@ -53,11 +52,6 @@ class DualGuider(CFGGuider):
         return self._after_guidance(
             _combined(scales, found, self._held(model_options)), found, x, timestep, model_options
         )
-
-    def _progress(self, sigma: Tensor) -> float:
-        """How far sampling is, from 0 (all noise) to 1 (none), as the host's percents count."""
-        timestep: float = self.inner_model.model_sampling.timestep(sigma)[0].item()
-        return 1.0 - timestep / LAST_TIMESTEP
 
     def _held(self, model_options: dict[str, Any]) -> bool:
         key = WrappersMP.PREDICT_NOISE

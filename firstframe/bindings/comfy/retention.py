@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,15 +14,17 @@ from torch import Tensor
 from ...reference import Reference
 from ...retention import RetentionBranch
 from ...shapes import unfold_frames
+from ...strength import Strengths
+from .evaluation import frames_seen, progress
 from .picture_gate import rows_of, seeing_clips
 
 
 class RetentionControl(ControlBase):
     """The branch's residuals, for the clips of a call that see the picture. The host scales, times and chains them."""
 
-    def __init__(self, branch: ModelPatcher, picture: Tensor) -> None:
+    def __init__(self, branch: ModelPatcher, picture: Tensor, strengths: Strengths | None = None) -> None:
         super().__init__()
-        self.branch, self.picture = branch, picture
+        self.branch, self.picture, self.strengths = branch, picture, strengths
         self.model_sampling: Any = None
         self.features: Tensor | None = None
 
@@ -36,6 +39,10 @@ class RetentionControl(ControlBase):
         if not self._is_time(t) or self.strength == 0.0 or (seeing is not None and not seeing.any()):
             return previous
         residuals = self._residuals(x_noisy, t, cond["c_crossattn"], batched_number, seeing)
+        if self.strengths is not None:
+            residuals = self._weighted(
+                residuals, x_noisy, t, frames_seen(transformer_options, len(x_noisy) // batched_number)
+            )
         return self.control_merge({"middle": [], "output": residuals}, previous, x_noisy.dtype)
 
     def _is_time(self, t: Tensor) -> bool:
@@ -61,6 +68,15 @@ class RetentionControl(ControlBase):
             residual.new_zeros(len(x_noisy), *residual.shape[1:]).index_copy(0, rows, residual) for residual in found
         ]
 
+    def _weighted(self, residuals: list[Tensor], x_noisy: Tensor, t: Tensor, frames: Sequence[int]) -> list[Tensor]:
+        done, latent = progress(self.model_sampling, t), tuple(x_noisy.shape[2:])
+        clips = len(x_noisy) // len(frames)
+
+        def factors(residual: Tensor) -> Tensor:
+            return self.strengths.weights(done, frames, latent, tuple(residual.shape[2:])).to(residual)
+
+        return [residual * factors(residual).repeat(clips, 1, 1, 1) for residual in residuals]
+
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
         """Called by the host before sampling."""
         super().pre_run(model, percent_to_timestep_function)
@@ -77,7 +93,7 @@ class RetentionControl(ControlBase):
 
     def copy(self) -> RetentionControl:
         """The same branch and picture, to be set up for other conditionings."""
-        other = RetentionControl(self.branch, self.picture)
+        other = RetentionControl(self.branch, self.picture, self.strengths)
         self.copy_to(other)
         return other
 
@@ -98,9 +114,11 @@ def apply_retention(
     strength: float,
     start_percent: float,
     end_percent: float,
+    strengths: Strengths | None = None,
 ) -> list[list[Any]]:
     """Copies of CONDITIONINGs with the branch behind the controls that they have.
 
+    ``strengths`` are factors on ``strength`` over time and space.
     One and the same object stands in all of them where they had the same control before, or the host would not put
     them into one call.
     """
@@ -108,7 +126,7 @@ def apply_retention(
 
     def control_after(previous: Any) -> RetentionControl:
         if previous not in of_previous:
-            control = RetentionControl(branch, reference.pixels)
+            control = RetentionControl(branch, reference.pixels, strengths)
             control.set_cond_hint(reference.pixels, strength, (start_percent, end_percent))
             control.set_previous_controlnet(previous)
             of_previous[previous] = control
