@@ -43,11 +43,12 @@ def plot_prior(rows: Sequence[Row], file: Path) -> None:
     """Flow score, warping error and likeness over t0 and p."""
     figure, axes = _side_by_side("frame similarity prior", count=3)
     t0s, ps = (list(dict.fromkeys(row[knob] for row in rows)) for knob in ("t0", "p"))
-    for axis, name in zip(axes, ("flow_score", "warping_error", "ssim"), strict=True):
+    for axis, name, digits in zip(axes, ("flow_score", "warping_error", "ssim"), (2, 0, 3), strict=True):
         values = np.array([row[name] for row in rows]).reshape(len(t0s), len(ps))
         axis.imshow(values, cmap="viridis")
         for (y, x), value in np.ndenumerate(values):
-            axis.text(x, y, f"{value:.2f}", ha="center", va="center", color="white", fontsize=8)
+            colour = "black" if value > (values.min() + values.max()) / 2 else "white"
+            axis.text(x, y, f"{value:.{digits}f}", ha="center", va="center", color=colour, fontsize=8)
         axis.set(xlabel="p", ylabel="t0", title=name.replace("_", " "))
         axis.set(xticks=range(len(ps)), xticklabels=ps, yticks=range(len(t0s)), yticklabels=t0s)
     _save(figure, None, file)
