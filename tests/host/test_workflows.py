@@ -13,7 +13,14 @@ from comfyui_firstframe_pack.firstframe.video import read_clip
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
 from harness import ROOT, Graph, Server, workflow
 
-FRAMES = {"quickstart": [16], "retention": [16], "one_image_many_actions": [16, 16, 16], "long_clip": [31]}
+FRAMES = {
+    "quickstart": [16],
+    "retention": [16],
+    "one_image_many_actions": [16, 16, 16],
+    "long_clip": [31],
+    "context_windows": [40],
+    "strength_over_time": [16],
+}
 PUBLISHED = ["i2v_adapter_official"]  # runs with published weights alone: test_full_size.py
 NAMES = sorted(file.stem for file in (ROOT / "workflows").glob("*.json"))
 NOTES = {"MarkdownNote", "Note"}
