@@ -20,6 +20,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,18 +62,20 @@ LAYOUTS = {"tiny": Layout(UNET, MOTION, SIZE, NUM_FRAMES), "sd15": Layout(SD15, 
 
 
 class Bench:
-    """One layout's UNet and parts, and a step in each of the WAYS."""
+    """One layout's UNet, with the parts that some of the WAYS need, and a step in each of these."""
 
-    def __init__(self, layout: Layout, device: str, with_parts: bool = True) -> None:
+    def __init__(self, layout: Layout, device: str, ways: Sequence[str] = WAYS) -> None:
         torch.manual_seed(0)
         self.layout, self.device = layout, device
         self.unet = UNet2DConditionModel(**layout.unet).to(device).eval().requires_grad_(False)
-        if with_parts:
-            config = unet_config(self.unet)
-            self.motion = MotionModule(MotionConfig(**layout.motion)).to(device).requires_grad_(False)
+        config, motion = unet_config(self.unet), MotionConfig(**layout.motion)
+        if any("motion" in way for way in ways):
+            self.motion = MotionModule(motion).to(device).requires_grad_(False)
+        if any("adapter" in way for way in ways):
             adapter = I2VAdapter(config.attention_sites, config.num_heads)
             self.adapter = adapter.to(device).requires_grad_(False)
-            branch = RetentionBranch(RetentionConfig(config, replace(self.motion.config, mid=False)))
+        if any("retention" in way for way in ways):
+            branch = RetentionBranch(RetentionConfig(config, replace(motion, mid=False)))
             branch.to(device).requires_grad_(False)
             picture = torch.rand(1, 3, layout.size, layout.size, device=device)
             self.retention = Retention(branch, branch.encode(picture))
@@ -113,7 +116,7 @@ def measure_seconds(layout: Layout, repeats: int, device: str) -> dict[str, list
 def peak_bytes(layout: Layout, way: str, device: str) -> int:
     """Peak memory of this process after two steps; of no use in a process that did something else before."""
     imported = resident_bytes()
-    bench = Bench(layout, device, with_parts=way != "base")
+    bench = Bench(layout, device, [way])
     for _ in range(2):
         bench.step(way)
     if device == "cuda":
