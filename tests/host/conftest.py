@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,13 @@ def no_gradients() -> Iterator[None]:
     """The host runs nodes without gradients."""
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture(autouse=True)
+def told_feature(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+    """Into the test's report, for compatibility.py."""
+    for mark in request.node.iter_markers("feature"):
+        record_property("feature", mark.args[0])
 
 
 @pytest.fixture(scope="session")
