@@ -35,6 +35,6 @@ class ContentAdapter:
 
 def load_host_content_adapter(file: Path, projections: Path | None = None) -> ContentAdapter:
     """A file of IP-Adapter Plus; the projections may be in another one."""
-    resampler = load_resampler(file, operations=OPERATIONS, attention=attention)
-    loaded = load_image_tokens(projections or file, operations=OPERATIONS, attention=attention)
+    resampler = load_resampler(file, operations=OPERATIONS, attention=attention, dtype=None)
+    loaded = load_image_tokens(projections or file, operations=OPERATIONS, attention=attention, dtype=None)
     return ContentAdapter(in_host(resampler), in_host(loaded))

@@ -34,14 +34,14 @@ def in_host(module: nn.Module) -> ModelPatcher:
 
 def load_host_motion(path: Path) -> ModelPatcher:
     """A motion module file as a MOTION_MODULE."""
-    return in_host(load_motion(path, operations=OPERATIONS, attention=attention))
+    return in_host(load_motion(path, operations=OPERATIONS, attention=attention, dtype=None))
 
 
 def load_host_adapter(path: Path) -> ModelPatcher:
     """An adapter file as an I2V_ADAPTER."""
-    return in_host(load_adapter(path, operations=OPERATIONS, attention=attention))
+    return in_host(load_adapter(path, operations=OPERATIONS, attention=attention, dtype=None))
 
 
 def load_host_retention(path: Path) -> ModelPatcher:
     """A retention branch file as a RETENTION."""
-    return in_host(load_retention(path, operations=OPERATIONS, attention=attention))
+    return in_host(load_retention(path, operations=OPERATIONS, attention=attention, dtype=None))
