@@ -29,6 +29,8 @@ from safetensors.torch import save_file
 from small import SMALL, SMALLEST, conditioning, ksample, randomise, small_model, start_latent
 from torch import Tensor
 
+pytestmark = pytest.mark.feature("IP-Adapter Plus through our own nodes")
+
 FEATURES = 48
 TOKENS = 5
 

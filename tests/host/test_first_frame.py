@@ -11,6 +11,8 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_f
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
 from small import SMALLEST, ksample, reference_latent, small_adapter, small_model, small_motion, start_latent
 
+pytestmark = pytest.mark.feature("Every sampler and scheduler of the host starts with exactly the picture")
+
 
 @pytest.fixture(scope="module")
 def model() -> ModelPatcher:

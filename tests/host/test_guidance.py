@@ -40,6 +40,8 @@ from small import (
 )
 from torch import Tensor
 
+pytestmark = pytest.mark.feature("Dual guidance, ours and the core DualCFGGuider")
+
 STEPS = 3
 PARTS = ["adapter", "retention", "both", "neither"]
 

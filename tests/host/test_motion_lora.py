@@ -9,6 +9,8 @@ from comfyui_firstframe_pack.firstframe.errors import ModelMismatchError
 from small import ksample, small_model, small_motion
 from torch import Tensor
 
+pytestmark = pytest.mark.feature("Motion LoRA")
+
 LAYERS = ("sites.down_0_0.attentions.0.to_q", "sites.up_0_1.attentions.1.to_out")
 
 

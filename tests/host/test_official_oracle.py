@@ -31,6 +31,8 @@ from comfyui_firstframe_pack.nodes.color import ColorMatch
 from small import evaluate, relative_error
 from torch import Tensor
 
+pytestmark = pytest.mark.feature("Equal to the official I2V-Adapter")
+
 CONFIG = UNetConfig((32, 32, 64, 64), 2, (True, True, True, False), num_heads=8, cross_attention_dim=32)
 FRAMES = 6
 IMAGE_TOKENS = 16

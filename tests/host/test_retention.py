@@ -20,6 +20,8 @@ from small import (
 )
 from torch import Tensor
 
+pytestmark = pytest.mark.feature("Retention branch")
+
 
 @pytest.fixture(scope="module")
 def model() -> ModelPatcher:

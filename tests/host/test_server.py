@@ -18,6 +18,8 @@ from harness import STEPS, Graph, Server, find_node, quickstart, rerun
 from PIL import Image
 from torch import Tensor
 
+pytestmark = pytest.mark.feature("KSampler, KSamplerAdvanced, SamplerCustomAdvanced")
+
 
 def test_quickstart_makes_a_video_that_starts_with_the_picture(server: Server) -> None:
     outcome = server.run(quickstart())

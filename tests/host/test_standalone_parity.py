@@ -25,6 +25,8 @@ from safetensors.torch import load_file
 from small import relative_error
 from torch import Tensor
 
+pytestmark = pytest.mark.feature("Equal to the command line's result")
+
 PROMPT = "a yellow star moves right quickly, still camera"
 
 

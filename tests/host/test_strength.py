@@ -34,6 +34,8 @@ from small import (
 )
 from torch import Tensor
 
+pytestmark = pytest.mark.feature("Strength over steps, frames, levels and a mask; further pictures")
+
 NEUTRAL = Strengths(Curve(((0.0, 1.0), (1.0, 1.0))), Curve(((0.0, 1.0),)), (1.0,) * 4, torch.ones(1, 20, 20))
 HALF = Strengths(Curve(((0.0, 0.5),)))
 LEFT = Strengths(mask=torch.cat([torch.ones(1, SIDE, SIDE // 2), torch.zeros(1, SIDE, SIDE // 2)], dim=2))

@@ -15,6 +15,8 @@ from comfyui_firstframe_pack.firstframe.errors import FramesError, InjectionErro
 from small import MAX_FRAMES, ksample, reference_latent, small_adapter, small_model, small_motion, start_latent
 from torch import Tensor
 
+pytestmark = pytest.mark.feature("Nothing of the base model is changed")
+
 
 def image_to_video(base: ModelPatcher, **motion_settings: object) -> ModelPatcher:
     applied = apply_motion(base, small_motion(**motion_settings), 1.0, "auto")

@@ -32,6 +32,8 @@ from small import (
 )
 from torch import Tensor
 
+pytestmark = pytest.mark.feature("More frames than the motion module knows (Context Windows, anchored)")
+
 LONG = 11
 OVERLAP = 2
 

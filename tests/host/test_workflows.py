@@ -13,6 +13,8 @@ from comfyui_firstframe_pack.firstframe.video import read_clip
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
 from harness import ROOT, Graph, Server, workflow
 
+pytestmark = pytest.mark.feature("Workflows that ship")
+
 FRAMES = {
     "quickstart": [16],
     "retention": [16],

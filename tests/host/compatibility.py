@@ -1,0 +1,74 @@
+"""Run the tests that are marked with a feature in every ComfyUI that COMFYUI_PATH names, and write the table of results.
+
+    COMFYUI_PATH=A:B:C python tests/host/compatibility.py
+
+Writes docs/compatibility.md between its two marks. A cell is "yes" where every test of its row passed, else the reason
+of the first that did not.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from run import ROOT, find_hosts, run
+
+PAGE = ROOT / "docs" / "compatibility.md"
+MARKS = ("<!-- table -->", "<!-- end of table -->")
+Table = dict[str, dict[str, str]]
+
+
+def version(host: Path) -> str:
+    """Of a ComfyUI."""
+    match = re.search(r'__version__ = "(.+)"', (host / "comfyui_version.py").read_text("utf-8"))
+    return match[1] if match else host.name
+
+
+def results(report: Path) -> Iterator[tuple[str, str]]:
+    """(feature, "yes" or the reason why not) of every test in a report of JUnit's form."""
+    for case in ElementTree.parse(report).iter("testcase"):
+        outcome = next(
+            (case.find(kind) for kind in ("failure", "error", "skipped") if case.find(kind) is not None), None
+        )
+        verdict = "yes" if outcome is None else f"no: {outcome.get('message', '').splitlines()[0]}"
+        for told in case.iter("property"):
+            if told.get("name") == "feature":
+                yield str(told.get("value")), verdict
+
+
+def measured(hosts: list[Path], options: list[str]) -> Table:
+    """Verdicts by feature and version."""
+    table: Table = defaultdict(dict)
+    for host in hosts:
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "report.xml"
+            run(host, ["-q", "-m", "feature", f"--junitxml={report}", "-o", "junit_family=xunit1", *options])
+            for feature, verdict in results(report):
+                before = table[feature].get(version(host), "yes")
+                table[feature][version(host)] = verdict if before == "yes" else before
+    return table
+
+
+def as_markdown(table: Table, versions: list[str]) -> str:
+    """One row for each feature."""
+    lines = [["", *versions], ["---"] * (1 + len(versions))]
+    lines += [[feature, *(cells.get(one, "not run") for one in versions)] for feature, cells in table.items()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main() -> None:
+    """Run, and write the page."""
+    hosts = sorted(find_hosts(), key=lambda host: [int(part) for part in re.findall(r"\d+", version(host))])
+    table = as_markdown(measured(hosts, sys.argv[1:]), [version(host) for host in hosts])
+    before, rest = PAGE.read_text("utf-8").split(MARKS[0])
+    _, behind = rest.split(MARKS[1])
+    PAGE.write_text(f"{before}{MARKS[0]}\n\n{table}\n{MARKS[1]}{behind}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
