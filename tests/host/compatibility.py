@@ -1,4 +1,4 @@
-"""Run the tests that are marked with a feature in every ComfyUI that COMFYUI_PATH names, and write the table of results.
+"""Run the tests that are marked with a feature in every ComfyUI that COMFYUI_PATH names, and write the results.
 
     COMFYUI_PATH=A:B:C python tests/host/compatibility.py
 
