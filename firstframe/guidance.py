@@ -11,8 +11,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .errors import FirstFrameError
+from .shapes import fold_frames, unfold_frames
 
 Branch = Literal["none", "image", "full"]
 Interval = tuple[float, float]
@@ -113,6 +115,46 @@ class Scales:
     def _term(self, difference: Tensor, full: Tensor) -> Tensor:
         along = along_direction(difference, full)
         return difference - (1.0 - self.parallel) * along
+
+
+@dataclass(frozen=True)
+class LowPass:
+    """Adaptive low-pass guidance (arXiv 2506.08456): the early steps see a softened picture, and move more.
+
+    Attributes:
+        detail: share of the picture's width and height that is left in the early steps, see :func:`softened`; 1 is all.
+        end: where the early steps end, from 0 (all noise) to 1 (none).
+
+    Raises FirstFrameError for values out of their range.
+    """
+
+    detail: float = 1.0
+    end: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.detail <= 1.0:
+            raise FirstFrameError(f"the picture's early detail must be above 0 and at most 1, got {self.detail}")
+        if not 0.0 <= self.end <= 1.0:
+            raise FirstFrameError(f"the early steps must end from 0 to 1, got {self.end}")
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether the picture is the same in all steps."""
+        return self.detail == 1.0
+
+    def holds(self, progress: float) -> bool:
+        """Whether the softened picture is seen at a place of the schedule, from 0 (all noise) to 1 (none)."""
+        return not self.is_neutral and progress <= self.end
+
+
+def softened(latent: Tensor, detail: float) -> Tensor:
+    """A latent, (B, C, H, W) or (B, C, F, H, W), made smaller to ``detail`` of its width and height, and back."""
+    if latent.ndim == 5:
+        return unfold_frames(softened(fold_frames(latent), detail), latent.shape[2])
+    height, width = latent.shape[-2:]
+    fewer = (max(1, round(detail * height)), max(1, round(detail * width)))
+    small = functional.interpolate(latent, fewer, mode="bilinear", antialias=True)
+    return functional.interpolate(small, (height, width), mode="bilinear", antialias=True)
 
 
 def along_direction(difference: Tensor, direction: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from einops import repeat
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from .errors import FirstFrameError, PictureError
+from .errors import FirstFrameError, ModelMismatchError, PictureError
 from .shapes import fold_frames, unfold_frames
 
 _MASK_STREAM = 0x46495253545F4652
@@ -61,6 +61,35 @@ def similar_frames(
     frames = reference if reference.ndim == 5 else repeat(reference, "b c h w -> b c f h w", f=num_frames)
     mask = draw_mask(tuple(frames.shape), keep_probability, generator)
     return low_pass(frames, mask, blur_kernel, blur_sigma)
+
+
+def similar_clip(
+    clip: Tensor,
+    picture: Tensor,
+    keep_probability: float,
+    generator: torch.Generator,
+    blur_kernel: int = 9,
+    blur_sigma: float = 18.0,
+) -> Tensor:
+    """:func:`similar_frames` in the form of a video model's ``clip``, (B, C, F, H, W), whose F are latent frames.
+
+    ``picture`` (1, C, F', H, W) is a still clip where F' is F; else its first frame, which a video autoencoder makes of
+    the first picture alone, stands for all of them. Raises ModelMismatchError for another C, PictureError for another
+    size, and for a picture that is empty.
+    """
+    if picture.shape[1] != clip.shape[1]:
+        raise ModelMismatchError(
+            f"the picture's latent has {picture.shape[1]} channels, the video's has {clip.shape[1]}: encode the "
+            "picture with the video model's own VAE"
+        )
+    if picture.shape[-2:] != clip.shape[-2:]:
+        sizes = (f"{latent.shape[-1]} x {latent.shape[-2]}" for latent in (picture, clip))
+        raise PictureError("the picture's latent is {}, the video's is {}: use one size for both".format(*sizes))
+    if not picture[:, :, 0].any():
+        raise PictureError("the picture's latent is empty: encode the picture with the VAE and give it as `picture`")
+    frames = picture if picture.shape[2] == clip.shape[2] else picture[:, :, :1].expand(-1, -1, clip.shape[2], -1, -1)
+    similar = similar_frames(frames, clip.shape[2], keep_probability, generator, blur_kernel, blur_sigma)
+    return similar.expand_as(clip).clone()
 
 
 def frame_similarity_prior(

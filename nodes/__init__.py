@@ -18,6 +18,7 @@ from . import (
     retention,
     strength,
     video,
+    video_prior,
     windows,
 )
 
@@ -44,6 +45,7 @@ class FirstFrame(ComfyExtension):
             retention.ApplyRetention,
             strength.StrengthOverTimeAndSpace,
             prior.SimilarityPrior,
+            video_prior.VideoPrior,
             windows.ContextWindows,
             guidance.DualCFGGuider,
             guidance.Sampler,

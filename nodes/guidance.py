@@ -11,7 +11,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..firstframe.bindings.comfy.guidance import DualGuider
-from ..firstframe.guidance import DualGuidance
+from ..firstframe.guidance import DualGuidance, LowPass
 from ..firstframe.prior import mask_generator, similar_frames
 from ..firstframe.reference import Reference
 from ..firstframe.shapes import fold_frames
@@ -74,6 +74,32 @@ def _refinement_inputs() -> list[Any]:
     ]
 
 
+def _low_pass_inputs() -> list[Any]:
+    return [
+        io.Float.Input(
+            "early_detail",
+            default=1.0,
+            min=0.05,
+            max=1.0,
+            step=0.05,
+            optional=True,
+            tooltip=(
+                "More motion in the host's image-to-video models (Wan, LTX, ...): share of the picture's resolution "
+                "that the early steps see. 1 is off; 0.4 as published."
+            ),
+        ),
+        io.Float.Input(
+            "early_end",
+            default=0.2,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            tooltip="Where the early steps end in the noise schedule, 0 (all noise) to 1 (none). Later is more motion.",
+        ),
+    ]
+
+
 def _guider(
     model: ModelPatcher,
     positive: list[Any],
@@ -86,10 +112,12 @@ def _guider(
     text_end: float,
     parallel: float,
     rescale: float,
+    early_detail: float = 1.0,
+    early_end: float = 0.2,
 ) -> DualGuider:
     image_interval, text_interval = (image_start, image_end), (text_start, text_end)
     guidance = DualGuidance(image_scale, text_scale, image_interval, text_interval, parallel, rescale)
-    guider = DualGuider(model, guidance)
+    guider = DualGuider(model, guidance, LowPass(early_detail, early_end))
     guider.set_conds(positive, negative)
     return guider
 
@@ -109,12 +137,17 @@ class DualCFGGuider(io.ComfyNode):
             ),
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="A model with adapter, or without one where a retention branch is used."
+                    "model",
+                    tooltip=(
+                        "A model with adapter, or without one where a retention branch is used; or an image-to-video "
+                        "model of the host (Wan, HunyuanVideo, LTX, Cosmos)."
+                    ),
                 ),
                 io.Conditioning.Input("positive", tooltip="The prompt."),
                 io.Conditioning.Input("negative", tooltip='Stands for "no text".'),
                 *_guidance_inputs(),
                 *_refinement_inputs(),
+                *_low_pass_inputs(),
             ],
             outputs=[io.Guider.Output(display_name="GUIDER")],
         )

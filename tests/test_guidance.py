@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from firstframe.errors import FirstFrameError
-from firstframe.guidance import Branch, DualGuidance, Scales, along_direction, rescaled
+from firstframe.guidance import Branch, DualGuidance, LowPass, Scales, along_direction, rescaled, softened
 
 SHAPE = (2, 4, 3, 5, 5)
 
@@ -102,3 +102,34 @@ def test_refined_guidance_needs_the_full_prediction() -> None:
 def test_values_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(FirstFrameError, match="to"):
         DualGuidance(**wrong)  # type: ignore[arg-type]
+
+
+def test_softened_is_smaller_and_back(generator: torch.Generator) -> None:
+    latent = torch.randn(1, 4, 3, 10, 20, generator=generator)
+    small = torch.nn.functional.interpolate(latent[:, :, 1], (4, 8), mode="bilinear", antialias=True)
+    back = torch.nn.functional.interpolate(small, (10, 20), mode="bilinear", antialias=True)
+    soft = softened(latent, 0.4)
+    assert soft.shape == latent.shape
+    assert torch.equal(soft[:, :, 1], back)
+    assert torch.equal(soft[:, :, 1], softened(latent[:, :, 1], 0.4))
+
+
+def test_softened_takes_away_detail_and_nothing_else(generator: torch.Generator) -> None:
+    latent = torch.randn(1, 4, 16, 16, generator=generator)
+    torch.testing.assert_close(softened(latent, 1.0), latent)
+    torch.testing.assert_close(softened(torch.ones_like(latent), 0.3), torch.ones_like(latent))
+    spreads = [softened(latent, detail).std().item() for detail in (1.0, 0.5, 0.25)]
+    assert spreads == sorted(spreads, reverse=True)
+
+
+def test_the_soft_picture_is_seen_early() -> None:
+    low_pass = LowPass(0.4, 0.2)
+    assert [low_pass.holds(progress) for progress in (0.0, 0.2, 0.21, 1.0)] == [True, True, False, False]
+    assert LowPass().is_neutral
+    assert not LowPass(1.0, 1.0).holds(0.0)
+
+
+@pytest.mark.parametrize("values", [(0.0, 0.2), (1.1, 0.2), (0.4, -0.1), (0.4, 1.1)])
+def test_a_low_pass_out_of_its_range_is_refused(values: tuple[float, float]) -> None:
+    with pytest.raises(FirstFrameError):
+        LowPass(*values)

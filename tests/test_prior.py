@@ -4,8 +4,8 @@ import pytest
 import torch
 from kornia.filters import gaussian_blur2d
 
-from firstframe.errors import FirstFrameError, PictureError
-from firstframe.prior import draw_mask, frame_similarity_prior, low_pass, mask_generator, similar_frames
+from firstframe.errors import FirstFrameError, ModelMismatchError, PictureError
+from firstframe.prior import draw_mask, frame_similarity_prior, low_pass, mask_generator, similar_clip, similar_frames
 
 
 @pytest.fixture
@@ -86,3 +86,29 @@ def test_picture_too_small_for_the_blur(generator: torch.Generator) -> None:
 def test_even_blur_kernel(reference: torch.Tensor, generator: torch.Generator) -> None:
     with pytest.raises(FirstFrameError, match=r"must be odd.*got 8"):
         similar_frames(reference, 3, 0.5, generator, blur_kernel=8)
+
+
+def test_a_clip_of_one_picture_is_its_similar_frames(reference: torch.Tensor) -> None:
+    clip = torch.zeros(2, 4, 5, 16, 16)
+    found = similar_clip(clip, reference.unsqueeze(2), 0.5, mask_generator(1))
+    assert torch.equal(found, similar_frames(reference, 5, 0.5, mask_generator(1)).expand_as(clip))
+
+
+def test_a_still_clip_stands_for_itself(reference: torch.Tensor) -> None:
+    still = torch.stack([reference, 2 * reference, 3 * reference], dim=2)
+    assert torch.equal(similar_clip(torch.zeros(1, 4, 3, 16, 16), still, 1.0, mask_generator(1)), still)
+    shorter = similar_clip(torch.zeros(1, 4, 2, 16, 16), still, 1.0, mask_generator(1))
+    assert torch.equal(shorter, torch.stack([reference, reference], dim=2))
+
+
+@pytest.mark.parametrize(
+    ("picture", "error"),
+    [
+        (torch.ones(1, 8, 1, 16, 16), ModelMismatchError),
+        (torch.ones(1, 4, 1, 16, 8), PictureError),
+        (torch.zeros(1, 4, 1, 16, 16), PictureError),
+    ],
+)
+def test_a_picture_for_another_clip_is_refused(picture: torch.Tensor, error: type[FirstFrameError]) -> None:
+    with pytest.raises(error):
+        similar_clip(torch.zeros(1, 4, 3, 16, 16), picture, 0.5, mask_generator(1))

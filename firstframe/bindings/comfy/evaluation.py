@@ -8,6 +8,7 @@ from typing import Any
 
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
+from comfy.model_sampling import ModelSamplingDiscrete
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
@@ -62,12 +63,17 @@ class Evaluation:
 
 Evaluate = Callable[[Any, Evaluation], Tensor]
 LAST_TIMESTEP = 999
+BISECTIONS = 32
 
 
 def frames_seen(options: dict[str, Any], num_frames: int) -> Sequence[int]:
-    """The numbers of ``num_frames`` frames in the whole clip: those of the context window, if there is one."""
+    """The numbers of ``num_frames`` frames in the whole clip: those of the context window, if there is one.
+
+    AnimateDiff-Evolved tells the frames of its windows in ``ad_params``, to whoever asks.
+    """
     window = options.get("context_window")
-    listed = [] if window is None else list(window.index_list)
+    told = options.get("ad_params", {}).get("sub_idxs") if window is None else window.index_list
+    listed = list(told or [])
     ahead = getattr(window, "causal_anchor_index", None)
     listed = listed if ahead is None else [ahead, *listed]
     return listed if len(listed) == num_frames else range(num_frames)
@@ -75,7 +81,18 @@ def frames_seen(options: dict[str, Any], num_frames: int) -> Sequence[int]:
 
 def progress(model_sampling: Any, sigma: Tensor) -> float:
     """How far sampling is at ``sigma`` (B,), from 0 (all noise) to 1 (none), as the host's percents count."""
-    return float(1.0 - model_sampling.timestep(sigma)[0].item() / LAST_TIMESTEP)
+    if isinstance(model_sampling, ModelSamplingDiscrete):
+        return float(1.0 - model_sampling.timestep(sigma)[0].item() / LAST_TIMESTEP)
+    return _where_it_falls_to(sigma[0].item(), model_sampling.percent_to_sigma)
+
+
+def _where_it_falls_to(value: float, falling: Callable[[float], float]) -> float:
+    """Where in [0, 1] a falling function reaches a value: flow models count their timesteps each in its own way."""
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if falling(middle) > value else (low, middle)
+    return low
 
 
 def attach(model: ModelPatcher, key: str, module: ModelPatcher, evaluate: Evaluate, what: str) -> ModelPatcher:

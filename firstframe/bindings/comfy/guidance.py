@@ -2,33 +2,78 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
+import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP, get_wrappers_with_key
 from comfy.samplers import CFGGuider, calc_cond_batch, sampling_function
 from torch import Tensor
 
-from ...guidance import Branch, DualGuidance, Scales
+from ...guidance import Branch, DualGuidance, LowPass, Scales
 from .evaluation import progress
 from .first_frame import FIRST_FRAME_KEY
 from .image_tokens import with_tokens_of
+from .null_image import (
+    HeldPicture,
+    guide_frames,
+    picture_of,
+    with_picture,
+    with_soft_picture,
+    without_latent,
+    without_picture,
+)
 from .picture_gate import gated
+
+EARLY = "early "
+CLIP = 5
+SAME_PICTURE = LowPass()
 
 
 class DualGuider(CFGGuider):
     """Guides by picture and text, as :class:`~firstframe.guidance.DualGuidance` says."""
 
-    def __init__(self, model: ModelPatcher, guidance: DualGuidance) -> None:
+    def __init__(self, model: ModelPatcher, guidance: DualGuidance, low_pass: LowPass = SAME_PICTURE) -> None:
         super().__init__(model)
         self.guidance = guidance
+        self.low_pass = low_pass
+        self.picture: HeldPicture | None = None
 
     def set_conds(self, positive: list[Any], negative: list[Any]) -> None:
         """The prompt and the negative prompt; the latter stands for "no text"."""
-        image = with_tokens_of(negative, positive)
-        self.inner_set_conds(
-            {"none": gated(negative, False), "image": gated(image, True), "full": gated(positive, True)}
-        )
+        image = with_tokens_of(with_picture(negative, picture_of(positive)), positive)
+        seeing = {"image": gated(image, True), "full": gated(positive, True)}
+        self.inner_set_conds({"none": gated(without_picture(negative), False), **seeing})
+        if not self.low_pass.is_neutral:
+            detail = self.low_pass.detail
+            self.inner_set_conds({EARLY + branch: with_soft_picture(cond, detail) for branch, cond in seeing.items()})
+
+    def inner_sample(
+        self,
+        noise: Tensor,
+        latent_image: Tensor,
+        device: torch.device,
+        sampler: Any,
+        sigmas: Tensor,
+        denoise_mask: Tensor | None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Called by the host. A video model may find its picture in the latent: it is noted where."""
+        if noise.ndim == CLIP:
+            self.conds["none"] = without_latent(self.conds["none"], latent_image)
+            if denoise_mask is not None:
+                latent = self.inner_model.process_latent_in(latent_image) if latent_image.any() else latent_image
+                guides = guide_frames(self.conds["full"], latent)
+                self.picture = HeldPicture(self.inner_model, latent, noise, denoise_mask, guides)
+        try:
+            samples: Tensor = super().inner_sample(
+                noise, latent_image, device, sampler, sigmas, denoise_mask, *args, **kwargs
+            )
+        finally:
+            self.picture = None
+        return samples
 
     def predict_noise(
         self,
@@ -39,19 +84,45 @@ class DualGuider(CFGGuider):
     ) -> Tensor:
         """The guided clean latents. Only the conditionings that count at this step are evaluated."""
         model_options = model_options or {}
-        scales = self.guidance.at(progress(self.inner_model.model_sampling, timestep))
-        branches = scales.branches
-        if scales.is_plain and "full" in branches and len(branches) <= 2:
-            other = self.conds[branches[0]] if len(branches) == 2 else None
+        done = progress(self.inner_model.model_sampling, timestep)
+        scales, early = self.guidance.at(done), self.low_pass.holds(done)
+        conds = {branch: self._cond(branch, early) for branch in scales.branches}
+        inputs = self._inputs(scales.branches, x, timestep, early)
+        if scales.is_plain and "full" in conds and len(conds) <= 2 and len(set(map(id, inputs.values()))) == 1:
+            other = conds[scales.branches[0]] if len(conds) == 2 else None
             result: Tensor = sampling_function(
-                self.inner_model, x, timestep, other, self.conds["full"], scales.text, model_options, seed
+                self.inner_model, inputs["full"], timestep, other, conds["full"], scales.text, model_options, seed
             )
             return result
-        conds = [self.conds[branch] for branch in branches]
-        found = dict(zip(branches, calc_cond_batch(self.inner_model, conds, x, timestep, model_options), strict=True))
-        return self._after_guidance(
-            _combined(scales, found, self._held(model_options)), found, x, timestep, model_options
-        )
+        found = self._predictions(conds, inputs, timestep, model_options)
+        if self.picture is not None and not scales.is_plain:
+            found = {branch: self.picture.in_place(denoised) for branch, denoised in found.items()}
+        guided = _combined(scales, found, self._held(model_options))
+        return self._after_guidance(guided, found, x, timestep, model_options)
+
+    def _cond(self, branch: Branch, early: bool) -> Any:
+        return self.conds[EARLY + branch if early and branch != "none" else branch]
+
+    def _inputs(self, branches: tuple[Branch, ...], x: Tensor, sigma: Tensor, early: bool) -> dict[Branch, Tensor]:
+        """What each branch sees: one and the same tensor, unless the latent holds a picture."""
+        if self.picture is None:
+            return dict.fromkeys(branches, x)
+        shown = self.picture.soft(x, sigma, self.low_pass.detail) if early else x
+        return {branch: self.picture.hidden(x, sigma) if branch == "none" else shown for branch in branches}
+
+    def _predictions(
+        self, conds: dict[Branch, Any], inputs: dict[Branch, Tensor], sigma: Tensor, model_options: dict[str, Any]
+    ) -> dict[Branch, Tensor]:
+        """The clean latents of each branch, with one call for all that see the same."""
+        found: dict[Branch, Tensor] = {}
+        for _, group in groupby(conds, lambda branch: id(inputs[branch])):
+            branches = list(group)
+            batch = [conds[branch] for branch in branches]
+            denoised = calc_cond_batch(self.inner_model, batch, inputs[branches[0]], sigma, model_options)
+            found.update(zip(branches, denoised, strict=True))
+        if self.picture is not None and "none" in found:
+            found["none"] = self.picture.whole(found["none"])
+        return found
 
     def _held(self, model_options: dict[str, Any]) -> bool:
         key = WrappersMP.PREDICT_NOISE
@@ -81,8 +152,11 @@ class DualGuider(CFGGuider):
 
 
 def _combined(scales: Scales, found: dict[Branch, Tensor], held: bool) -> Tensor:
-    """Frames (F, C, H, W) are one clip; a held frame 0 has no part in its norms and deviations."""
-    if scales.is_plain:
+    """Frames (F, C, H, W) are one clip; a held frame 0 has no part in its norms and deviations.
+
+    Clips of a video model, (B, C, F, H, W), are clips.
+    """
+    if scales.is_plain or found["full"].ndim == CLIP:
         return scales.combine(found)
     first = int(held)
     result = found["full"].clone()

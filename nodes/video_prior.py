@@ -1,0 +1,104 @@
+"""Where sampling starts, for the host's own image-to-video models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy.sampler_helpers import prepare_mask
+from comfy_api.latest import io
+
+from ..firstframe.prior import mask_generator, similar_clip
+
+
+class VideoPrior(io.ComfyNode):
+    """The frame similarity prior in the latent of a video model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameVideoPrior",
+            display_name="Frame Similarity Prior (video models)",
+            category="FirstFrame/prior",
+            description=(
+                "For Wan, HunyuanVideo, LTX, Cosmos and their like: starts every frame from a softened copy of the "
+                "picture instead of from nothing. Wire LATENT into the sampler's latent_image and denoise into its "
+                "denoise."
+            ),
+            inputs=[
+                io.Latent.Input(
+                    "latent", tooltip="From the video model's own image-to-video node, with its mask if it has one."
+                ),
+                io.Float.Input(
+                    "start_time",
+                    default=0.8,
+                    min=0.05,
+                    max=1.0,
+                    step=0.01,
+                    tooltip=(
+                        "t0: where sampling starts, as a share of the steps. 1 starts from noise alone, where these "
+                        "models see nothing of the prior; smaller is steadier, with less motion."
+                    ),
+                ),
+                io.Float.Input(
+                    "keep_probability",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="p: the share of the picture's latent that is kept, the rest is blurred. 1 keeps all.",
+                ),
+                io.Int.Input(
+                    "blur_kernel",
+                    default=9,
+                    min=3,
+                    max=63,
+                    step=2,
+                    tooltip="Size of the blur in latent pixels (8 to 32 picture pixels), odd. 9 as published.",
+                ),
+                io.Float.Input(
+                    "blur_sigma",
+                    default=18.0,
+                    min=0.1,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Standard deviation of the blur in latent pixels. 18 as published; near 0 blurs nothing.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Which parts are kept. The sampler's seed draws the noise; both may be the same number.",
+                ),
+                io.Latent.Input(
+                    "picture",
+                    optional=True,
+                    tooltip=(
+                        "The picture from VAE Encode, or a still clip of it as long as the video. Not needed where the "
+                        "latent begins with the picture (Wan 2.2 5B, LTX, Cosmos)."
+                    ),
+                ),
+            ],
+            outputs=[io.Latent.Output(display_name="LATENT"), io.Float.Output(display_name="denoise")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        latent: dict[str, Any],
+        start_time: float,
+        keep_probability: float,
+        blur_kernel: int,
+        blur_sigma: float,
+        seed: int,
+        picture: dict[str, Any] | None = None,
+    ) -> io.NodeOutput:
+        clip = latent["samples"]
+        first = clip[:, :, :1] if picture is None else picture["samples"]
+        frames = similar_clip(clip, first, keep_probability, mask_generator(seed), blur_kernel, blur_sigma)
+        if "noise_mask" in latent:
+            held = prepare_mask(latent["noise_mask"], clip.shape, clip.device) < 1
+            frames = torch.where(held, clip, frames)
+        return io.NodeOutput({**latent, "samples": frames}, start_time)
