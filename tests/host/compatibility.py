@@ -2,8 +2,8 @@
 
     COMFYUI_PATH=A:B:C python tests/host/compatibility.py
 
-Writes docs/compatibility.md between its two marks. A cell is "yes" where every test of its row passed, else the reason
-of the first that did not.
+Writes docs/compatibility.md between its two marks; what did not run this time stays. A cell is "yes" where every test
+of its row passed, else the reason of the first that did not. Options go to pytest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def results(report: Path) -> Iterator[tuple[str, str]]:
         outcome = next(
             (case.find(kind) for kind in ("failure", "error", "skipped") if case.find(kind) is not None), None
         )
-        verdict = "yes" if outcome is None else f"no: {outcome.get('message', '').splitlines()[0]}"
+        verdict = "yes" if outcome is None else f"no: {_first_line(outcome.get('message', ''))}"
         for told in case.iter("property"):
             if told.get("name") == "feature":
                 yield str(told.get("value")), verdict
@@ -54,8 +54,16 @@ def measured(hosts: list[Path], options: list[str]) -> Table:
     return table
 
 
-def as_markdown(table: Table, versions: list[str]) -> str:
-    """One row for each feature."""
+def written(text: str) -> Table:
+    """The table that a page has; none is empty."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.split("\n") if line]
+    heads, rows = lines[:1], lines[2:]
+    return {feature: dict(zip(heads[0][1:], cells, strict=True)) for feature, *cells in rows}
+
+
+def as_markdown(table: Table) -> str:
+    """One row for each feature, one column for each version."""
+    versions = sorted({version for cells in table.values() for version in cells}, key=_numbers)
     lines = [["", *versions], ["---"] * (1 + len(versions))]
     lines += [[feature, *(cells.get(one, "not run") for one in versions)] for feature, cells in table.items()]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -63,11 +71,21 @@ def as_markdown(table: Table, versions: list[str]) -> str:
 
 def main() -> None:
     """Run, and write the page."""
-    hosts = sorted(find_hosts(), key=lambda host: [int(part) for part in re.findall(r"\d+", version(host))])
-    table = as_markdown(measured(hosts, sys.argv[1:]), [version(host) for host in hosts])
+    found = measured(find_hosts(), sys.argv[1:])
     before, rest = PAGE.read_text("utf-8").split(MARKS[0])
-    _, behind = rest.split(MARKS[1])
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n{table}\n{MARKS[1]}{behind}", "utf-8")
+    old, behind = rest.split(MARKS[1])
+    table = written(old)
+    for feature, cells in found.items():
+        table.setdefault(feature, {}).update(cells)
+    PAGE.write_text(f"{before}{MARKS[0]}\n\n{as_markdown(table)}\n{MARKS[1]}{behind}", "utf-8")
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0].replace("|", "/") if text else "no reason was given"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
 
 
 if __name__ == "__main__":

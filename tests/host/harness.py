@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,11 +133,13 @@ class Server:
 
 
 @contextmanager
-def running_server(host: Path, base: Path) -> Iterator[Server]:
-    """Start ``host`` with ``base`` as its base directory and this checkout as its only pack."""
-    packs = base / "custom_nodes"
-    packs.mkdir(parents=True)
-    (packs / "ComfyUI-FirstFrame").symlink_to(ROOT, target_is_directory=True)
+def running_server(host: Path, base: Path, packs: Iterable[Path] = ()) -> Iterator[Server]:
+    """Start ``host`` with ``base`` as its base directory and this checkout as its only pack, or beside ``packs``."""
+    folder = base / "custom_nodes"
+    folder.mkdir(parents=True)
+    (folder / "ComfyUI-FirstFrame").symlink_to(ROOT, target_is_directory=True)
+    for pack in packs:
+        (folder / pack.name).symlink_to(pack, target_is_directory=True)
     port = _free_port()
     options = ["--cpu", "--disable-auto-launch", "--disable-api-nodes", "--listen", "127.0.0.1", "--port", str(port)]
     folders = ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]

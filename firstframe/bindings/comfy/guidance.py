@@ -26,6 +26,9 @@ from .null_image import (
 )
 from .picture_gate import gated
 
+AS_THE_HOST: tuple[Branch, ...] = ("full", "none", "image")
+"""The order of the host's samplers: some packs take the first of a call for the prompt, the second for the negative."""
+
 EARLY = "early "
 CLIP = 5
 SAME_PICTURE = LowPass()
@@ -116,7 +119,7 @@ class DualGuider(CFGGuider):
         """The clean latents of each branch, with one call for all that see the same."""
         found: dict[Branch, Tensor] = {}
         for _, group in groupby(conds, lambda branch: id(inputs[branch])):
-            branches = list(group)
+            branches = sorted(group, key=AS_THE_HOST.index)
             batch = [conds[branch] for branch in branches]
             denoised = calc_cond_batch(self.inner_model, batch, inputs[branches[0]], sigma, model_options)
             found.update(zip(branches, denoised, strict=True))

@@ -20,7 +20,13 @@ from .picture_gate import rows_of, seeing_clips
 
 
 class RetentionControl(ControlBase):
-    """The branch's residuals, for the clips of a call that see the picture. The host scales, times and chains them."""
+    """The branch's residuals, for the clips of a call that see the picture. The host scales, times and chains them.
+
+    Attributes:
+        sub_idxs: AnimateDiff-Evolved sets the frames of its context window here, and refuses controls without it.
+    """
+
+    sub_idxs: list[int] | None = None
 
     def __init__(self, branch: ModelPatcher, picture: Tensor, strengths: Strengths | None = None) -> None:
         super().__init__()
