@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -150,14 +151,15 @@ def test_a_reference_without_features(file: Path) -> None:
         )
 
 
-def test_the_image_encoder_sees_the_picture_and_nothing() -> None:
+def test_the_image_encoder_sees_the_picture_and_nothing(tmp_path: Path) -> None:
     """With the host's own class, small; "nothing" is zeros behind the normalisation."""
     config = {
         "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3,
         "num_channels": 3, "image_size": 28, "patch_size": 14, "hidden_act": "gelu", "projection_dim": 16,
         "model_type": "clip_vision_model",
     }  # fmt: skip
-    encoder = comfy.clip_vision.ClipVisionModel(config)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    encoder = comfy.clip_vision.ClipVisionModel(str(tmp_path / "config.json"))
     randomise(encoder.model, 9)
     picture = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     features = encode_image(encoder, picture)
