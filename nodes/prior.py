@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..firstframe.prior import mask_generator, similar_frames
 from ..firstframe.reference import Reference
 from ..firstframe.shapes import fold_frames
 from . import types
+
+
+def blur_inputs() -> list[Any]:
+    """The blur of the prior, and the seed that draws which parts escape it."""
+    return [
+        io.Int.Input(
+            "blur_kernel",
+            default=9,
+            min=3,
+            max=63,
+            step=2,
+            tooltip="Size of the blur in latent pixels (8 or more picture pixels), odd. 9 as published.",
+        ),
+        io.Float.Input(
+            "blur_sigma",
+            default=18.0,
+            min=0.1,
+            max=100.0,
+            step=0.1,
+            tooltip="Standard deviation of the blur in latent pixels. 18 as published; near 0 blurs nothing.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="Which parts are kept. The sampler's seed draws the noise; both may be the same number.",
+        ),
+    ]
 
 
 class SimilarityPrior(io.ComfyNode):
@@ -54,30 +86,7 @@ class SimilarityPrior(io.ComfyNode):
                         "all; smaller is steadier."
                     ),
                 ),
-                io.Int.Input(
-                    "blur_kernel",
-                    default=9,
-                    min=3,
-                    max=63,
-                    step=2,
-                    tooltip="Size of the blur in latent pixels (8 picture pixels), odd. 9 as published.",
-                ),
-                io.Float.Input(
-                    "blur_sigma",
-                    default=18.0,
-                    min=0.1,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Standard deviation of the blur in latent pixels. 18 as published; near 0 blurs nothing.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Which parts are kept. The sampler's seed draws the noise; both may be the same number.",
-                ),
+                *blur_inputs(),
             ],
             outputs=[io.Latent.Output(display_name="LATENT"), io.Float.Output(display_name="denoise")],
         )

@@ -9,6 +9,7 @@ from comfy.sampler_helpers import prepare_mask
 from comfy_api.latest import io
 
 from ..firstframe.prior import mask_generator, similar_clip
+from .prior import blur_inputs
 
 
 class VideoPrior(io.ComfyNode):
@@ -48,30 +49,7 @@ class VideoPrior(io.ComfyNode):
                     step=0.01,
                     tooltip="p: the share of the picture's latent that is kept, the rest is blurred. 1 keeps all.",
                 ),
-                io.Int.Input(
-                    "blur_kernel",
-                    default=9,
-                    min=3,
-                    max=63,
-                    step=2,
-                    tooltip="Size of the blur in latent pixels (8 to 32 picture pixels), odd. 9 as published.",
-                ),
-                io.Float.Input(
-                    "blur_sigma",
-                    default=18.0,
-                    min=0.1,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Standard deviation of the blur in latent pixels. 18 as published; near 0 blurs nothing.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Which parts are kept. The sampler's seed draws the noise; both may be the same number.",
-                ),
+                *blur_inputs(),
                 io.Latent.Input(
                     "picture",
                     optional=True,
