@@ -157,7 +157,7 @@ def _described(found: Inspection) -> str:
     types = ", ".join(f"{count:,} {dtype}" for dtype, count in found.dtypes.items())
     lines = [f"{found.path}", f"tensors    {found.tensors}", f"parameters {found.parameters:,} ({types})"]
     for part in found.parts:
-        lines.append(f"layout     {part.layout.name}, {len(part.sites)} sites")
+        lines.append(f"layout     {part.layout.name}{f', {len(part.sites)} sites' if part.sites else ''}")
         if part.missing:
             lines.append(f"           lacks {', '.join(site.key for site in part.missing)}")
     if not found.parts:
