@@ -18,10 +18,11 @@ from ..firstframe.shapes import fold_frames
 from . import types
 
 CATEGORY = "FirstFrame/sampling"
+WITH_IMAGE = "its pass is saved where the image scale is 1 too, which otherwise needs it"
 
 
-def _percent(id: str, default: float, what: str) -> io.Float.Input:
-    tooltip = f"{what} in the noise schedule, 0 (all noise) to 1 (none). Outside, the scale is 1 and its pass is saved."
+def _percent(id: str, default: float, what: str, saved: str = "its pass is saved") -> io.Float.Input:
+    tooltip = f"{what} in the noise schedule, 0 (all noise) to 1 (none). Outside, the scale is 1 and {saved}."
     return io.Float.Input(id, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip)
 
 
@@ -50,8 +51,8 @@ def _refinement_inputs() -> list[Any]:
     return [
         _percent("image_start", 0.0, "Where the image scale begins"),
         _percent("image_end", 1.0, "Where the image scale ends"),
-        _percent("text_start", 0.0, "Where the text scale begins"),
-        _percent("text_end", 1.0, "Where the text scale ends"),
+        _percent("text_start", 0.0, "Where the text scale begins", WITH_IMAGE),
+        _percent("text_end", 1.0, "Where the text scale ends", WITH_IMAGE),
         io.Float.Input(
             "parallel",
             default=1.0,
