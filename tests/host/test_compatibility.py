@@ -21,6 +21,7 @@ from torch import Tensor
 
 LORA = "tiny_dusk.safetensors"
 ADAPTER, SAMPLER = "FirstFrameApplyAdapter", "KSampler"
+COMPILES = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler")
 
 
 def case(feature: str, kind: str, marks: Any = (), **inputs: Any) -> Any:
@@ -52,6 +53,7 @@ MODEL_NODES = [
     case("CFG-Zero*", "CFGZeroStar"),
     case("Mahiro", "Mahiro"),
     case("Core APG", "APG", eta=0.5, norm_threshold=5.0, momentum=0.0),
+    case("TorchCompileModel", "TorchCompileModel", marks=[COMPILES], backend="inductor"),
     case("EasyCache", "EasyCache", reuse_threshold=0.2, start_percent=0.1, end_percent=0.95, verbose=False),
 ]
 NO_EFFECT = {
