@@ -213,7 +213,10 @@ class Sampler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="p: share of the picture's latent that the start keeps unblurred; smaller is steadier.",
+                    tooltip=(
+                        "p: share of the picture's latent that the start keeps unblurred; smaller is steadier in the "
+                        "paper, larger with the tiny model."
+                    ),
                 ),
                 *_refinement_inputs(),
             ],

@@ -83,7 +83,7 @@ class SimilarityPrior(io.ComfyNode):
                     step=0.01,
                     tooltip=(
                         "p of the paper: the share of the picture's latent that is kept, the rest is blurred. 1 keeps "
-                        "all; smaller is steadier."
+                        "all; smaller is steadier in the paper, larger with the tiny model."
                     ),
                 ),
                 *blur_inputs(),

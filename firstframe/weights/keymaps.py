@@ -214,28 +214,19 @@ UNOFFICIAL_ADAPTER = KeyMap(
 )
 """Adapters of the community's training code (xUhEngwAng/I2V-Adapter-Unofficial): with keys and values of their own."""
 
-_ATTN2 = "{site}.transformer_blocks.0.attn2."
+
+def _image_tokens(place: str) -> dict[str, str]:
+    return {f"{place}.to_{name}_ip.weight": f"{_OURS}to_{name}_ip.weight" for name in ("k", "v")}
+
 
 OFFICIAL_IMAGE_TOKENS = KeyMap(
     IN_ATTENTIONS,
-    {
-        _ATTN2 + "to_k_ip.weight": _OURS + "to_k_ip.weight",
-        _ATTN2 + "to_v_ip.weight": _OURS + "to_v_ip.weight",
-    },
+    _image_tokens("{site}.transformer_blocks.0.attn2"),
     dropped="|".join([UNET, _MOTION, _ADAPTER]),
 )
 """Projections of image tokens under UNet names (space-xun/i2v_adapter, animatediff_v15_v1_ipplus.pth)."""
 
-_IP_ADAPTER = "{site}."
-
-IP_ADAPTER = KeyMap(
-    IN_IP_ADAPTER,
-    {
-        _IP_ADAPTER + "to_k_ip.weight": _OURS + "to_k_ip.weight",
-        _IP_ADAPTER + "to_v_ip.weight": _OURS + "to_v_ip.weight",
-    },
-    dropped=r"image_proj\..*",
-)
+IP_ADAPTER = KeyMap(IN_IP_ADAPTER, _image_tokens("{site}"), dropped=r"image_proj\..*")
 """Projections of image tokens as IP-Adapter publishes them for Stable Diffusion 1.5 (h94/IP-Adapter)."""
 
 IP_ADAPTER_RESAMPLER = Prefix("image_proj.", dropped=r"ip_adapter\..*")

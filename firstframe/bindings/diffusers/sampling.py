@@ -27,9 +27,9 @@ Progress = Callable[[int, int, Tensor], None]
 class SamplingSettings:
     """How a clip is sampled.
 
-    ``start_time`` (t0, in (0, 1]) is the share of the noise schedule that is run, always in ``steps``
-    steps: less is steadier and closer to the picture. ``keep_probability`` (p, in [0, 1]) is the share of
-    the picture's latent that the frame similarity prior leaves unblurred: less is steadier too.
+    ``start_time`` (t0, in (0, 1]) is the share of the noise schedule that is run, always in ``steps`` steps: less is
+    steadier and closer to the picture. ``keep_probability`` (p, in [0, 1]) is the share of the picture's latent that
+    the frame similarity prior leaves unblurred: less is steadier in the paper, more is with the tiny model.
     ``blur_kernel`` (odd) and ``blur_sigma`` are in latent pixels. ``cfg`` 1 means no guidance; ``guidance``, with a
     scale for the picture and one for the text, takes its place where it is given.
     """
