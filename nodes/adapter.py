@@ -7,9 +7,11 @@ from comfy_api.latest import io
 
 from ..firstframe.bindings.comfy.adapter import apply_adapter
 from ..firstframe.bindings.comfy.first_frame import hold_first_frame as hold
+from ..firstframe.guidance import LowPass
 from ..firstframe.reference import Reference
 from ..firstframe.strength import Strengths
 from . import types
+from .low_pass import low_pass_inputs
 
 
 class ApplyAdapter(io.ComfyNode):
@@ -50,6 +52,7 @@ class ApplyAdapter(io.ComfyNode):
                     optional=True,
                     tooltip="From Strength over Time and Space. Factors on strength; without them it is even.",
                 ),
+                *low_pass_inputs("More motion: share of the picture's resolution that the early steps attend to."),
             ],
             outputs=[io.Model.Output(display_name="MODEL")],
         )
@@ -63,6 +66,8 @@ class ApplyAdapter(io.ComfyNode):
         strength: float,
         hold_first_frame: bool,
         strengths: Strengths | None = None,
+        early_detail: float = 1.0,
+        early_end: float = 0.2,
     ) -> io.NodeOutput:
-        applied = apply_adapter(model, adapter, strength, strengths)
+        applied = apply_adapter(model, adapter, strength, strengths, LowPass(early_detail, early_end))
         return io.NodeOutput(hold(applied, reference.latent, reference.others) if hold_first_frame else applied)

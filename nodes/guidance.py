@@ -16,6 +16,7 @@ from ..firstframe.prior import mask_generator, similar_frames
 from ..firstframe.reference import Reference
 from ..firstframe.shapes import fold_frames
 from . import types
+from .low_pass import low_pass_inputs
 
 CATEGORY = "FirstFrame/sampling"
 WITH_IMAGE = "its pass is saved where the image scale is 1 too, which otherwise needs it"
@@ -75,32 +76,6 @@ def _refinement_inputs() -> list[Any]:
     ]
 
 
-def _low_pass_inputs() -> list[Any]:
-    return [
-        io.Float.Input(
-            "early_detail",
-            default=1.0,
-            min=0.05,
-            max=1.0,
-            step=0.05,
-            optional=True,
-            tooltip=(
-                "More motion in the host's image-to-video models (Wan, LTX, ...): share of the picture's resolution "
-                "that the early steps see. 1 is off; 0.4 as published."
-            ),
-        ),
-        io.Float.Input(
-            "early_end",
-            default=0.2,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            optional=True,
-            tooltip="Where the early steps end in the noise schedule, 0 (all noise) to 1 (none). Later is more motion.",
-        ),
-    ]
-
-
 def _guider(
     model: ModelPatcher,
     positive: list[Any],
@@ -148,7 +123,10 @@ class DualCFGGuider(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip='Stands for "no text".'),
                 *_guidance_inputs(),
                 *_refinement_inputs(),
-                *_low_pass_inputs(),
+                *low_pass_inputs(
+                    "More motion in the host's image-to-video models (Wan, LTX, ...): share of the picture's "
+                    "resolution that the early steps see."
+                ),
             ],
             outputs=[io.Guider.Output(display_name="GUIDER")],
         )
@@ -246,11 +224,12 @@ class Sampler(io.ComfyNode):
         sampling = model.get_model_object("model_sampling")
         total = steps if start_time > 0.9999 else int(steps / start_time)
         sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, total)
+        sigmas = sigmas if total == steps else sigmas[-(steps + 1) :]
         samples = guider.sample(
             comfy.sample.prepare_noise(start, seed),
             start,
             comfy.samplers.sampler_object(sampler_name),
-            sigmas if total == steps else sigmas[-(steps + 1) :],
+            sigmas,
             callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=seed,

@@ -18,7 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import websocket
+from PIL import Image
+from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180
@@ -93,9 +97,13 @@ class Server:
             return json.loads(refused.read())
 
     def run(self, graph: Graph, watch: Callable[[str, dict[str, Any]], None] = lambda *_: None) -> Outcome:
-        """Queue a graph (API format) and wait for its end. ``watch`` sees every message on the way."""
+        """Queue a graph (API format) and wait for its end. ``watch`` sees every message on the way.
+
+        A preview is a message "preview" with its "image", the bytes of a file, beside the server's metadata.
+        """
         address = f"ws://{self.address}/ws?clientId={self.client}"
         events = websocket.create_connection(address, timeout=RUN_SECONDS)
+        events.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
         try:
             body = {"prompt": graph, "client_id": self.client, "extra_data": {"extra_pnginfo": {"workflow": {}}}}
             queued = self.post("prompt", body)
@@ -107,7 +115,9 @@ class Server:
         outputs = {}
         while True:
             message = events.recv()
-            if isinstance(message, bytes):  # a preview picture
+            if isinstance(message, bytes):
+                length = 8 + int.from_bytes(message[4:8], "big")
+                watch("preview", {**json.loads(message[8:length]), "image": message[length:]})
                 continue
             event = json.loads(message)
             kind, data = event["type"], event.get("data", {})
@@ -133,7 +143,9 @@ class Server:
 
 
 @contextmanager
-def running_server(host: Path, base: Path, packs: Iterable[Path] = ()) -> Iterator[Server]:
+def running_server(
+    host: Path, base: Path, packs: Iterable[Path] = (), more_options: Iterable[str] = ()
+) -> Iterator[Server]:
     """Start ``host`` with ``base`` as its base directory and this checkout as its only pack, or beside ``packs``."""
     folder = base / "custom_nodes"
     folder.mkdir(parents=True)
@@ -146,7 +158,7 @@ def running_server(host: Path, base: Path, packs: Iterable[Path] = ()) -> Iterat
     log = base / "server.log"
     with log.open("w", encoding="utf-8") as sink:
         process = subprocess.Popen(
-            [sys.executable, "main.py", *options, *folders],
+            [sys.executable, "main.py", *options, *folders, *more_options],
             cwd=host,
             stdout=sink,
             stderr=subprocess.STDOUT,
@@ -178,3 +190,14 @@ def _wait_for_start(server: Server, process: subprocess.Popen[bytes], log: Path)
         except OSError:
             time.sleep(0.5)
     raise RuntimeError(f"ComfyUI did not start:\n{log.read_text('utf-8')[-4000:]}")
+
+
+def saved_frames(server: Server, graph: Graph) -> Tensor:
+    """The frames of a graph (F, H, W, 3) in 0..255, saved as pictures: a film's encoder makes much of little."""
+    saver = find_node(graph, "FirstFrameSaveVideo")
+    saver["class_type"] = "SaveImage"
+    saver["inputs"] = {"images": saver["inputs"]["images"], "filename_prefix": "frames"}
+    outcome = server.run(graph)
+    assert outcome.event == "execution_success", outcome.data
+    pictures = [np.asarray(Image.open(file)) for file in server.output_files(outcome)]
+    return torch.from_numpy(np.stack(pictures)).float()

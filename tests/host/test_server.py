@@ -7,16 +7,13 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from comfyui_firstframe_pack.firstframe.reference import prepare_picture
 from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
 from comfyui_firstframe_pack.firstframe.video import read_clip
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
-from harness import STEPS, Graph, Server, find_node, quickstart, rerun
-from PIL import Image
-from torch import Tensor
+from harness import STEPS, Graph, Server, find_node, quickstart, rerun, saved_frames
 
 pytestmark = pytest.mark.feature("KSampler, KSamplerAdvanced, SamplerCustomAdvanced")
 
@@ -70,17 +67,6 @@ def two_stages(graph: Graph, sampler: dict[str, Any]) -> None:
     start = {"latent_image": sampler["latent_image"]}
     graph["93"] = {"class_type": "KSamplerAdvanced", "inputs": {**shared, **first, **start}}
     graph["94"] = {"class_type": "KSamplerAdvanced", "inputs": {**shared, **second, "latent_image": ["93", 0]}}
-
-
-def saved_frames(server: Server, graph: Graph) -> Tensor:
-    """The frames of a graph (F, H, W, 3) in 0..255, saved as pictures: a film's encoder makes much of little."""
-    saver = find_node(graph, "FirstFrameSaveVideo")
-    saver["class_type"] = "SaveImage"
-    saver["inputs"] = {"images": saver["inputs"]["images"], "filename_prefix": "frames"}
-    outcome = server.run(graph)
-    assert outcome.event == "execution_success", outcome.data
-    pictures = [np.asarray(Image.open(file)) for file in server.output_files(outcome)]
-    return torch.from_numpy(np.stack(pictures)).float()
 
 
 @pytest.mark.parametrize("way", [custom_sampling, two_stages])

@@ -15,6 +15,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motio
 from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_retention
 from comfyui_firstframe_pack.firstframe.bindings.comfy.windows import apply_windows
 from comfyui_firstframe_pack.firstframe.errors import FramesError, PictureError
+from comfyui_firstframe_pack.firstframe.guidance import LowPass
 from comfyui_firstframe_pack.firstframe.sites import Site
 from comfyui_firstframe_pack.firstframe.strength import Curve, Strengths
 from comfyui_firstframe_pack.nodes.reference import AddPicture
@@ -168,3 +169,33 @@ def test_the_node_adds_a_picture_of_the_same_size() -> None:
     for taken in (0, -1):
         with pytest.raises(PictureError, match="already"):
             AddPicture.execute(added, torch.rand(1, 8, 8, 3), Encoder(), taken, "cover")
+
+
+def softly(low_pass: LowPass) -> Tensor:
+    return ksample(apply_adapter(small_model(), small_adapter(), 1.0, low_pass=low_pass))
+
+
+@pytest.mark.feature("Adaptive low-pass guidance, adapter")
+def test_softened_early_steps() -> None:
+    """Neutral is bit for bit the plain path, and so is an end that no step reaches before."""
+    plain = with_adapter(1.0, None)
+    assert torch.equal(softly(LowPass(1.0, 1.0)), plain)
+    early, always = softly(LowPass(0.4, 0.2)), softly(LowPass(0.4, 1.0))
+    assert not torch.allclose(early, plain, rtol=1e-3)
+    assert not torch.allclose(early, always, rtol=1e-3)
+
+
+@pytest.mark.feature("Adaptive low-pass guidance, adapter")
+def test_softened_keys_and_values_only() -> None:
+    """As if the clean frame itself were soft, for all frames but that one, whose queries stay."""
+    unet, adapter = unet_of(small_model()), small_adapter().model
+    states = torch.randn(FRAMES, 16, 32, generator=torch.Generator().manual_seed(0))
+    soft_first = torch.cat([0.5 * states[:1], states[1:]])
+    found = []
+    for frames, view in ((states, View(FRAMES, soften=lambda clean: 0.5 * clean)), (soft_first, View(FRAMES))):
+        remember, add = adapter_patches(unet, adapter, view)
+        extra = {"block": ("input", 1)}
+        remember(frames, frames, frames, extra)
+        found.append(add(torch.zeros_like(frames), extra))
+    torch.testing.assert_close(found[0][1:], found[1][1:])
+    assert not torch.allclose(found[0][0], found[1][0])

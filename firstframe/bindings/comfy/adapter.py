@@ -8,10 +8,12 @@ from typing import Any
 
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
+from einops import rearrange
 from torch import Tensor
 
 from ...adapter import I2VAdapter
 from ...errors import FramesError
+from ...guidance import LowPass, softened
 from ...sites import Site
 from ...strength import Strengths, size_of
 from .evaluation import Evaluation, attach
@@ -21,19 +23,24 @@ from .picture_gate import rows_of
 
 ADAPTER_KEY = "firstframe_adapter"
 STATES = "firstframe_states"
+SAME_PICTURE = LowPass()
 
 Attention1Patch = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], tuple[Tensor, Tensor, Tensor]]
 Attention1OutputPatch = Callable[[Tensor, dict[str, Any]], Tensor]
 
 
 def apply_adapter(
-    model: ModelPatcher, adapter: ModelPatcher, strength: float, strengths: Strengths | None = None
+    model: ModelPatcher,
+    adapter: ModelPatcher,
+    strength: float,
+    strengths: Strengths | None = None,
+    low_pass: LowPass = SAME_PICTURE,
 ) -> ModelPatcher:
     """A clone of ``model`` in which every frame attends to the first one, ``strength`` times.
 
-    ``strengths`` are factors on it over time and space. Further frames that are held without noise are attended to as
-    the first one is. At strength 0 nothing is computed. Raises ModelMismatchError where adapter and model do not belong
-    together, InjectionError where an adapter is there already.
+    ``strengths`` are factors on it over time and space. ``low_pass`` softens what the early steps attend to. Further
+    frames that are held without noise are attended to as the first one is. At strength 0 nothing is computed. Raises
+    ModelMismatchError where adapter and model do not belong together, InjectionError where an adapter is there already.
     """
     check_fits(model, adapter.model.widths, attention_width, "the I2V adapter")
 
@@ -50,6 +57,7 @@ def apply_adapter(
             seeing,
             clean=[place for place, frame in enumerate(call.frames) if frame in held] or [0],
             weights=None if strengths is None else _weights(strengths, call),
+            soften=_softening(low_pass.detail, call) if low_pass.holds(call.progress) else None,
         )
         return call.run(with_adapter(call.options, call.unet, module, view))
 
@@ -67,6 +75,17 @@ def _weights(strengths: Strengths, call: Evaluation) -> Callable[[int], Tensor]:
     return weights
 
 
+def _softening(detail: float, call: Evaluation) -> Callable[[Tensor], Tensor]:
+    height, width = call.x.shape[2:]
+
+    def soften(states: Tensor) -> Tensor:
+        rows, columns = size_of((height, width), states.shape[2])
+        maps = rearrange(states, "b r (h w) c -> b c r h w", h=rows, w=columns)
+        return rearrange(softened(maps, detail), "b c r h w -> b r (h w) c")
+
+    return soften
+
+
 @dataclass(frozen=True)
 class View:
     """What the adapter sees of a call.
@@ -75,6 +94,7 @@ class View:
         seeing: which clips see the picture (clips,); all of them where it is None. The others pass as they are.
         clean: places of the frames in each clip that have no noise.
         weights: from the number of places N of a feature map to factors (F, N, 1).
+        soften: from the clean frames' states (B, R, N, C) to those that the others attend to.
     """
 
     num_frames: int
@@ -82,6 +102,7 @@ class View:
     seeing: Tensor | None = None
     clean: Sequence[int] = (0,)
     weights: Callable[[int], Tensor] | None = None
+    soften: Callable[[Tensor], Tensor] | None = None
 
 
 def with_adapter(options: dict[str, Any], unet: UNetModel, adapter: I2VAdapter, view: View) -> dict[str, Any]:
@@ -115,8 +136,9 @@ def adapter_patches(unet: UNetModel, adapter: I2VAdapter, view: View) -> tuple[A
             return out
         x = extra.pop(STATES).unflatten(0, (-1, view.num_frames))  # (B, F, N, C)
         x = x if view.seeing is None else x[view.seeing]
-        clean = x[:, list(view.clean)].flatten(1, 2)  # (B, R*N, C)
-        keys_and_values = adapter[site].project(clean, transformer_at(unet, site).attn1)
+        clean = x[:, list(view.clean)]  # (B, R, N, C)
+        clean = clean if view.soften is None else view.soften(clean)
+        keys_and_values = adapter[site].project(clean.flatten(1, 2), transformer_at(unet, site).attn1)
         residual = adapter(site, x, *keys_and_values, view.strength)
         if view.weights is not None:
             residual = residual * view.weights(x.shape[2]).to(residual)

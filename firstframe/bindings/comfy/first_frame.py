@@ -13,6 +13,7 @@ from torch import Tensor
 from ...errors import FramesError, ModelMismatchError
 from .evaluation import frames_seen
 from .picture_gate import seeing_clips
+from .preview import preview_all_frames
 
 FIRST_FRAME_KEY = "firstframe_first_frame"
 NOISY_FRAMES = "firstframe_noisy_frames"
@@ -30,7 +31,7 @@ def hold_first_frame(model: ModelPatcher, latent: Tensor, others: Mapping[int, T
     numbers; -1 is the last frame.
     """
     pictures = {0: latent, **(others or {})}
-    held = model.clone()
+    held = preview_all_frames(model)
     held.add_wrapper_with_key(WrappersMP.APPLY_MODEL, FIRST_FRAME_KEY, _apply)
     held.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, FIRST_FRAME_KEY, _predict(pictures))
     held.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, FIRST_FRAME_KEY, _sample(pictures))

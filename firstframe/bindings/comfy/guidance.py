@@ -25,6 +25,7 @@ from .null_image import (
     without_picture,
 )
 from .picture_gate import gated
+from .preview import preview_all_frames
 
 AS_THE_HOST: tuple[Branch, ...] = ("full", "none", "image")
 """The order of the host's samplers: some packs take the first of a call for the prompt, the second for the negative."""
@@ -38,7 +39,7 @@ class DualGuider(CFGGuider):
     """Guides by picture and text, as :class:`~firstframe.guidance.DualGuidance` says."""
 
     def __init__(self, model: ModelPatcher, guidance: DualGuidance, low_pass: LowPass = SAME_PICTURE) -> None:
-        super().__init__(model)
+        super().__init__(preview_all_frames(model))
         self.guidance = guidance
         self.low_pass = low_pass
         self.picture: HeldPicture | None = None

@@ -18,6 +18,7 @@ from ...shapes import fold_frames, unfold_frames
 from ...weights.files import StateDict
 from .evaluation import Evaluation, attach
 from .layout import check_fits, motion_layer, motion_width
+from .preview import preview_all_frames
 from .schedule import animatediff_schedule
 
 MOTION_KEY = "firstframe_motion"
@@ -38,7 +39,7 @@ def apply_motion(
         with moving(call.unet, module, call.num_frames, scale):
             return call.run(call.options)
 
-    applied = attach(model, MOTION_KEY, motion, evaluate, "a motion module")
+    applied = preview_all_frames(attach(model, MOTION_KEY, motion, evaluate, "a motion module"))
     if schedule == "auto":
         applied.add_object_patch("model_sampling", animatediff_schedule(applied))
     return applied
