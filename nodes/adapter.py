@@ -11,6 +11,7 @@ from ..firstframe.guidance import LowPass
 from ..firstframe.reference import Reference
 from ..firstframe.strength import Strengths
 from . import types
+from .aliases import search_aliases
 from .low_pass import low_pass_inputs
 
 
@@ -23,6 +24,9 @@ class ApplyAdapter(io.ComfyNode):
             node_id="FirstFrameApplyAdapter",
             display_name="Apply I2V Adapter",
             category="FirstFrame/adapter",
+            **search_aliases(
+                "image to video", "img2vid", "i2v", "animate picture", "first frame", "I2V-Adapter", "图生视频"
+            ),
             description=(
                 "Makes the picture the first frame of the video and lets every other frame look at it. Sample a "
                 "latent batch: one latent for each frame."

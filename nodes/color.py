@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..firstframe.color import match_color
+from .aliases import search_aliases
 
 
 class ColorMatch(io.ComfyNode):
@@ -17,6 +18,7 @@ class ColorMatch(io.ComfyNode):
             node_id="FirstFrameColorMatch",
             display_name="Match Colours",
             category="FirstFrame/video",
+            **search_aliases("Match Colors", "color match", "color transfer", "color correction", "histogram"),
             description="Gives every frame the colours of the picture (LAB a and b); brightness stays as it is.",
             inputs=[
                 io.Image.Input("images", tooltip="The frames of a video."),

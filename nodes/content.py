@@ -12,6 +12,7 @@ from ..firstframe.bindings.comfy.image_tokens import apply_image_tokens, with_to
 from ..firstframe.errors import PictureError
 from ..firstframe.reference import Reference
 from . import folders, types
+from .aliases import search_aliases
 
 SAME_FILE = "in the same file"
 
@@ -26,6 +27,7 @@ class LoadContentAdapter(io.ComfyNode):
             node_id="FirstFrameLoadContentAdapter",
             display_name="Load Content Adapter",
             category="FirstFrame/load",
+            **search_aliases("IP-Adapter Plus loader", "IPAdapter"),
             description="IP-Adapter Plus for Stable Diffusion 1.5: tells what is in the picture, beside the text.",
             inputs=[
                 io.Combo.Input(
@@ -72,6 +74,7 @@ class ApplyContentAdapter(io.ComfyNode):
             node_id="FirstFrameApplyContentAdapter",
             display_name="Apply Content Adapter",
             category="FirstFrame/adapter",
+            **search_aliases("IP-Adapter Plus", "IPAdapter", "image prompt"),
             description=(
                 "Tells the model what is in the picture, beside the text: sixteen image tokens. The negative prompt is "
                 "told of no picture, so that guidance strengthens it."

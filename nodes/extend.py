@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..firstframe.extend import join_clips, split_at_best
+from .aliases import search_aliases
 
 CATEGORY = "FirstFrame/video"
 
@@ -19,6 +20,7 @@ class ExtendClip(io.ComfyNode):
             node_id="FirstFrameExtendClip",
             display_name="Extend Clip",
             category=CATEGORY,
+            **search_aliases("last frame", "continue video", "longer video", "extend video"),
             description=(
                 "Takes the picture for the next clip from the end of this one. Encode it as the next reference, and "
                 "join what comes out with the clip."
@@ -53,6 +55,7 @@ class JoinClips(io.ComfyNode):
             node_id="FirstFrameJoinClips",
             display_name="Join Clips",
             category=CATEGORY,
+            **search_aliases("concatenate", "combine videos", "merge clips", "append"),
             description=(
                 "Puts a clip behind the one whose last frame it starts with. The frame that both have is kept once."
             ),

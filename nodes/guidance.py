@@ -16,6 +16,7 @@ from ..firstframe.prior import mask_generator, similar_frames
 from ..firstframe.reference import Reference
 from ..firstframe.shapes import fold_frames
 from . import types
+from .aliases import search_aliases
 from .low_pass import low_pass_inputs
 
 CATEGORY = "FirstFrame/sampling"
@@ -107,6 +108,7 @@ class DualCFGGuider(io.ComfyNode):
             node_id="FirstFrameDualCFGGuider",
             display_name="Dual CFG Guider (picture and text)",
             category=CATEGORY,
+            **search_aliases("dual guidance", "image guidance", "adaptive low-pass guidance", "APG", "rescale CFG"),
             description=(
                 "Guidance with one scale for the picture and one for the text, so that one picture can be sent into "
                 "different actions. For SamplerCustomAdvanced."
@@ -145,6 +147,7 @@ class Sampler(io.ComfyNode):
             node_id="FirstFrameSampler",
             display_name="FirstFrame Sampler",
             category=CATEGORY,
+            **search_aliases("KSampler", "sample video", "image to video", "img2vid", "i2v", "图生视频"),
             description="The whole sampling in one node: frame similarity prior, dual guidance and the host's sampler.",
             inputs=[
                 io.Model.Input("model", tooltip="A model with a motion module, and with the adapter if you use one."),

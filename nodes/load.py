@@ -10,6 +10,7 @@ from ..firstframe.bindings.comfy import tiny, weights
 from ..firstframe.reference import prepare_picture
 from ..firstframe.tiny.config import SIZE
 from . import folders
+from .aliases import search_aliases
 from .types import I2VAdapter, MotionModule, Retention
 
 CATEGORY = "FirstFrame/load"
@@ -25,6 +26,7 @@ class LoadTinyModel(io.ComfyNode):
             node_id="FirstFrameLoadTinyModel",
             display_name="Load Tiny Model",
             category=CATEGORY,
+            **search_aliases("demo model", "example model", "test model", "CPU model"),
             description=(
                 "The small image-to-video model that ships with FirstFrame: needs no download and no GPU. It knows "
                 "moving shapes and sprites of 128x128 pixels, 16 frames, and nothing else of the world. Its motion "
@@ -59,6 +61,7 @@ class ExamplePicture(io.ComfyNode):
             node_id="FirstFrameExamplePicture",
             display_name="Example Picture",
             category=CATEGORY,
+            **search_aliases("example image", "sample picture", "test image"),
             description="A picture that ships with FirstFrame, to try the tiny model with.",
             outputs=[io.Image.Output(display_name="IMAGE")],
         )
@@ -77,6 +80,7 @@ class LoadMotionModule(io.ComfyNode):
             node_id="FirstFrameLoadMotionModule",
             display_name="Load Motion Module",
             category=CATEGORY,
+            **search_aliases("AnimateDiff loader", "load AnimateDiff model", "AnimateLCM", "mm_sd_v15"),
             description="An AnimateDiff motion module (v1, v2 or v3) for Stable Diffusion 1.5.",
             inputs=[
                 io.Combo.Input(
@@ -106,6 +110,7 @@ class LoadAdapter(io.ComfyNode):
             node_id="FirstFrameLoadAdapter",
             display_name="Load I2V Adapter",
             category=CATEGORY,
+            **search_aliases("I2V-Adapter loader", "image to video adapter", "i2v_module"),
             description="An I2V-Adapter, which lets every frame look at the first one.",
             inputs=[
                 io.Combo.Input(

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..firstframe.bindings.comfy.motion import add_motion_lora, apply_motion
 from ..firstframe.weights import load_motion_lora
 from . import folders
+from .aliases import search_aliases
 from .types import MotionModule
 
 
@@ -22,6 +23,7 @@ class ApplyMotionModule(io.ComfyNode):
             node_id="FirstFrameApplyMotionModule",
             display_name="Apply Motion Module",
             category="FirstFrame/motion",
+            **search_aliases("AnimateDiff", "use AnimateDiff model", "text to video", "txt2vid"),
             description="Lets the pictures of a batch move as the frames of one clip.",
             inputs=[
                 io.Model.Input("model", tooltip="A Stable Diffusion 1.5 model."),
@@ -67,6 +69,7 @@ class MotionLoRA(io.ComfyNode):
             node_id="FirstFrameMotionLoRA",
             display_name="Motion LoRA",
             category="FirstFrame/motion",
+            **search_aliases("AnimateDiff LoRA", "camera motion", "pan", "zoom", "tilt", "roll"),
             description="Adds a camera movement (pan, tilt, zoom, roll) to AnimateDiff's motion module v2.",
             inputs=[
                 MotionModule.Input("motion_module", tooltip="From Load Motion Module, v2."),

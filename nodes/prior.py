@@ -10,6 +10,7 @@ from ..firstframe.prior import mask_generator, similar_frames
 from ..firstframe.reference import Reference
 from ..firstframe.shapes import fold_frames
 from . import types
+from .aliases import search_aliases
 
 
 def blur_inputs() -> list[Any]:
@@ -51,6 +52,7 @@ class SimilarityPrior(io.ComfyNode):
             node_id="FirstFrameSimilarityPrior",
             display_name="Frame Similarity Prior",
             category="FirstFrame/prior",
+            **search_aliases("empty latent", "initial latent", "init video", "motion amount", "t0"),
             description=(
                 "Starts every frame from a softened copy of the picture instead of from nothing: steadier video. Wire "
                 "LATENT into the sampler's latent_image and denoise into its denoise."

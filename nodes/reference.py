@@ -13,6 +13,7 @@ from ..firstframe.bindings.comfy.vision import encode_image
 from ..firstframe.errors import PictureError
 from ..firstframe.reference import Fit, Reference, prepare_picture
 from . import types
+from .aliases import search_aliases
 
 
 class EncodeReference(io.ComfyNode):
@@ -24,6 +25,7 @@ class EncodeReference(io.ComfyNode):
             node_id="FirstFrameEncodeReference",
             display_name="Encode Reference Picture",
             category="FirstFrame/reference",
+            **search_aliases("reference image", "start image", "first frame", "init image", "首帧"),
             description="Brings a picture to the size of the video and encodes it: the video's first frame.",
             inputs=[
                 io.Image.Input("image", tooltip="One picture. Transparent parts are laid over white."),
@@ -77,6 +79,7 @@ class AddPicture(io.ComfyNode):
             node_id="FirstFrameAddPicture",
             display_name="Add Picture at Frame",
             category="FirstFrame/reference",
+            **search_aliases("last frame", "end frame", "keyframe", "first and last frame", "FLF2V", "尾帧"),
             description=(
                 "Holds one more picture in a frame of the video, for example the last one. Every frame looks at all "
                 "pictures that are held. The adapter was trained with the first alone."

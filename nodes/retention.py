@@ -14,6 +14,7 @@ from ..firstframe.reference import Reference
 from ..firstframe.strength import Strengths
 from ..firstframe.weights import has_motion_module
 from . import folders, types
+from .aliases import search_aliases
 
 
 class LoadRetention(io.ComfyNode):
@@ -25,6 +26,7 @@ class LoadRetention(io.ComfyNode):
             node_id="FirstFrameLoadRetention",
             display_name="Load Retention Branch",
             category="FirstFrame/load",
+            **search_aliases("DreamVideo loader", "frame retention"),
             description="A frame retention branch (DreamVideo), which shows the picture itself to every frame.",
             inputs=[
                 io.Combo.Input(
@@ -63,6 +65,7 @@ class ApplyRetention(io.ComfyNode):
             node_id="FirstFrameApplyRetention",
             display_name="Apply Retention Branch",
             category="FirstFrame/retention",
+            **search_aliases("DreamVideo", "frame retention", "keep details", "reference ControlNet"),
             description=(
                 "Keeps the picture's details in every frame, as a ControlNet keeps a pose. Other ControlNets may stand "
                 "before and after it."

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..firstframe.errors import FirstFrameError
 from ..firstframe.strength import Curve, Strengths
 from . import types
+from .aliases import search_aliases
 
 
 def _level(id: str, which: str) -> io.Float.Input:
@@ -24,6 +25,7 @@ class StrengthOverTimeAndSpace(io.ComfyNode):
             node_id="FirstFrameStrengths",
             display_name="Strength over Time and Space",
             category="FirstFrame/adapter",
+            **search_aliases("strength schedule", "strength mask", "keyframe strength", "layer weights"),
             description=(
                 "Where and when the picture holds: over the steps, over the frames, by detail, and inside of a mask. "
                 "For Apply I2V Adapter and Apply Retention Branch."

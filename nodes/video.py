@@ -11,6 +11,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..firstframe.video import write_clip
+from .aliases import search_aliases
 
 
 class SaveVideo(io.ComfyNode):
@@ -22,6 +23,7 @@ class SaveVideo(io.ComfyNode):
             node_id="FirstFrameSaveVideo",
             display_name="Save Video (FirstFrame)",
             category="FirstFrame/video",
+            **search_aliases("Video Combine", "export mp4", "save gif", "save webm", "write video"),
             description="Writes frames into ComfyUI's output folder, with the workflow inside.",
             inputs=[
                 io.Image.Input("images", tooltip="The frames of the video."),

@@ -9,6 +9,7 @@ from comfy.sampler_helpers import prepare_mask
 from comfy_api.latest import io
 
 from ..firstframe.prior import mask_generator, similar_clip
+from .aliases import search_aliases
 from .prior import blur_inputs
 
 
@@ -21,6 +22,7 @@ class VideoPrior(io.ComfyNode):
             node_id="FirstFrameVideoPrior",
             display_name="Frame Similarity Prior (video models)",
             category="FirstFrame/prior",
+            **search_aliases("Wan", "HunyuanVideo", "LTX", "Cosmos", "initial latent", "steadier video"),
             description=(
                 "For Wan, HunyuanVideo, LTX, Cosmos and their like: starts every frame from a softened copy of the "
                 "picture instead of from nothing. Wire LATENT into the sampler's latent_image and denoise into its "

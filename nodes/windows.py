@@ -6,6 +6,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..firstframe.bindings.comfy.windows import apply_windows
+from .aliases import search_aliases
 
 
 class ContextWindows(io.ComfyNode):
@@ -17,6 +18,7 @@ class ContextWindows(io.ComfyNode):
             node_id="FirstFrameContextWindows",
             display_name="Context Windows (anchored)",
             category="FirstFrame/sampling",
+            **search_aliases("context options", "sliding window", "long video", "AnimateDiff context"),
             description=(
                 "Samples clips of any length in windows that overlap. Every window begins with the picture, so that "
                 "the clip does not drift away from it. Memory stays that of one window."
