@@ -17,6 +17,7 @@ from .errors import FirstFrameError
 from .measure.cli import app as measure_app
 from .options import Cfg, Device, Frames, ImageScale, Keep, Seed, Start, Steps, TextScale, guidance_of, load_model
 from .published.cli import app as weights_app
+from .queue.cli import queue
 from .training.cli import app as train_app
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ app = typer.Typer(
 app.add_typer(measure_app, name="measure")
 app.add_typer(train_app, name="train")
 app.add_typer(weights_app, name="weights")
+app.command()(queue)
 
 
 @app.command()

@@ -20,7 +20,7 @@ RANKS = [
     {"adapter"},
     {"weights"},
     {"published", "training", "tiny", "bindings"},
-    {"cli", "__main__", "measure", "options", "pipeline"},
+    {"cli", "__main__", "measure", "options", "pipeline", "queue"},
 ]
 CORE = {"torch", "einops", "kornia", "safetensors"}
 # What these parts are made of: pictures, films and measurements.

@@ -1,0 +1,141 @@
+"""The matrix: pictures x prompts x seeds, as graphs that are ready to be sent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ..errors import FirstFrameError
+from .workflow import Graph, Place, with_values
+
+PICTURE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+SHOWN_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to be uploaded. ``upload_name`` says what is in it, so that pictures of one name do not collide."""
+
+    path: Path
+    label: str
+    sha256: str
+
+    @property
+    def upload_name(self) -> str:
+        return f"firstframe_{self.sha256}{self.path.suffix.lower()}"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where picture, prompt and seed go; None or empty where the workflow keeps its own."""
+
+    picture: Place | None = None
+    prompt: Place | None = None
+    seeds: tuple[Place, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One graph to be run. ``id`` is a digest of the graph, which names the picture by its content."""
+
+    id: str
+    graph: Graph
+    picture: Picture | None
+    prompt_index: int | None
+    prompt: str | None
+    seed: int | None
+
+    @property
+    def name(self) -> str:
+        """What its files are called: picture, number of the prompt, seed, and the first digits of the id."""
+        parts = [
+            self.picture.label if self.picture else "",
+            "" if self.prompt_index is None else f"p{self.prompt_index:03}",
+            "" if self.seed is None else f"s{self.seed}",
+            self.id[:SHOWN_DIGITS],
+        ]
+        return "_".join(part for part in parts if part)
+
+
+def read_pictures(path: Path) -> list[Picture]:
+    """The pictures in a folder, by name; or the one that ``path`` is."""
+    files = [path] if path.is_file() else sorted(file for file in path.glob("*") if _is_picture(file))
+    if not files:
+        raise FirstFrameError(f"{path}: no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
+    stems = Counter(file.stem for file in files)
+    return [
+        Picture(file, file.stem if stems[file.stem] == 1 else file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+        for file in files
+    ]
+
+
+def _is_picture(file: Path) -> bool:
+    return file.is_file() and file.suffix.lower() in PICTURE_SUFFIXES
+
+
+def read_prompts(path: Path) -> list[str]:
+    """One prompt for each line; empty lines and those that start with # do not count."""
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise FirstFrameError(f"{path}: cannot be read as text: {error}") from error
+    prompts = [line for line in lines if line and not line.startswith("#")]
+    if not prompts:
+        raise FirstFrameError(f"{path}: no prompts; one for each line")
+    return prompts
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``"1,2,8-10"`` is 1, 2, 8, 9, 10."""
+    try:
+        ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
+        seeds = [seed for part in ends for seed in range(part[0], part[-1] + 1)]
+        if max(map(len, ends)) > 2 or not seeds:
+            raise ValueError
+    except ValueError as error:
+        raise FirstFrameError(f"--seeds {text!r}: numbers and ranges such as 1,2,8-10") from error
+    return seeds
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``"2/5"`` is the second of five parts."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise FirstFrameError(f"--shard {text!r}: which part of how many, for example 1/4")
+    return int(number), int(count)
+
+
+def make_jobs(graph: Graph, inputs: Inputs, pictures: list[Picture], prompts: list[str], seeds: list[int]) -> list[Job]:
+    """All combinations; what is empty keeps the workflow's own value. Two that are the same graph are one job."""
+    nothing = [None]
+    jobs: dict[str, Job] = {}
+    for picture, prompt, seed in product(pictures or nothing, [*enumerate(prompts, 1)] or nothing, seeds or nothing):
+        job = _job(graph, inputs, picture, prompt, seed)
+        jobs.setdefault(job.id, job)
+    return list(jobs.values())
+
+
+def _job(
+    graph: Graph, inputs: Inputs, picture: Picture | None, prompt: tuple[int, str] | None, seed: int | None
+) -> Job:
+    values: dict[Place, Any] = {}
+    if inputs.picture and picture:
+        values[inputs.picture] = picture.upload_name
+    if inputs.prompt and prompt:
+        values[inputs.prompt] = prompt[1]
+    if seed is not None:
+        values |= dict.fromkeys(inputs.seeds, seed)
+    edited = with_values(graph, values)
+    index, text = prompt or (None, None)
+    return Job(graph_id(edited), edited, picture, index, text, seed)
+
+
+def graph_id(graph: Graph) -> str:
+    """Digest (hex) of what a graph computes: classes and inputs, not titles."""
+    computed = {id: [node["class_type"], node["inputs"]] for id, node in graph.items()}
+    return hashlib.sha256(json.dumps(computed, sort_keys=True).encode()).hexdigest()
