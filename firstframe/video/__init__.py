@@ -1,0 +1,21 @@
+"""Clips to files and back: mp4, webm and gif (imageio-ffmpeg), webp and folders of png (Pillow)."""
+
+from .audio import Sound
+from .clip import VideoClip
+from .formats import FORMATS, Format, check_format
+from .frames import to_uint8
+from .read import read_clip
+from .sheet import contact_sheet
+from .write import write_clip
+
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Sound",
+    "VideoClip",
+    "check_format",
+    "contact_sheet",
+    "read_clip",
+    "to_uint8",
+    "write_clip",
+]
