@@ -131,13 +131,14 @@ def test_no_picture(run, tmp_path):
 
 
 def test_measure(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("firstframe.measure.prior.TABLE", [(1.0, 0.5)])
+    monkeypatch.setattr("firstframe.measure.prior.TABLE", [(1.0, 1.0)])
     result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--report", tmp_path / "report")
     assert result.exit_code == 0, result.output
-    assert {file.name for file in (tmp_path / "report").iterdir()} == {"report.gif", "report.json", "report.png"}
+    made = {"films", "report.gif", "report.html", "report.json", "report.png"}
+    assert {file.name for file in (tmp_path / "report").iterdir()} == made
     result = run("measure", "prior", "--scenes", "1", "--steps", "1", "--report", tmp_path / "prior")
     assert result.exit_code == 0, result.output
-    assert {file.name for file in (tmp_path / "prior").iterdir()} == {"prior.json", "prior.md"}
+    assert {file.name for file in (tmp_path / "prior").iterdir()} == {"films", "prior.json", "prior.md", "report.html"}
     result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--retention", "--report", tmp_path / "all")
     assert result.exit_code == 0, result.output
     assert "adapter+retention" in json.loads((tmp_path / "all" / "report.json").read_text())["variants"]

@@ -1,4 +1,4 @@
-"""``firstframe measure …``: how well the tiny model does on rendered scenes."""
+"""``firstframe measure …``: how well the tiny model does on rendered scenes, as numbers and as a page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ app = typer.Typer(help="Measure the tiny model on rendered scenes.", no_args_is_
 def measure_tiny(
     scenes: Scenes = 64,
     seed: Seed = 0,
-    report: Report = Path("report"),
+    report: Report = Path("report/tiny"),
     steps: Steps = 10,
     cfg: Cfg = 2.0,
     keep: Keep = 0.5,
@@ -55,14 +55,14 @@ def measure_tiny(
     variants = (*VARIANTS, *RETAINED) if retention else VARIANTS
     numbers = measure(load_model(device), scenes, seed, settings, report, variants)
     typer.echo(json.dumps({key: numbers[key] for key in ("variants", "autoencoder", "truth")}, indent=2))
-    typer.echo(f"{report / 'report.json'}\n{report / 'report.png'}")
+    typer.echo(f"{report / 'report.json'}\n{report / 'report.html'}")
 
 
 @app.command("prior")
 def measure_prior(
     scenes: Scenes = 16,
     seed: Seed = 0,
-    report: Report = Path("report"),
+    report: Report = Path("report/prior"),
     steps: Steps = 10,
     cfg: Cfg = 2.0,
     device: Device = "",
@@ -74,7 +74,7 @@ def measure_prior(
 
     numbers = measure(load_model(device), scenes, seed, SamplingSettings(16, steps, cfg, seed), report)
     typer.echo(as_table(numbers["rows"]))
-    typer.echo(f"{report / 'prior.json'}\n{report / 'prior.md'}")
+    typer.echo(f"{report / 'prior.json'}\n{report / 'report.html'}")
 
 
 @app.command("claims")
@@ -82,7 +82,7 @@ def measure_claims(
     scenes: Scenes = 16,
     pictures: Annotated[int, typer.Option(help="How many pictures are sent into six actions each.")] = 16,
     seed: Seed = 0,
-    report: Report = Path("report"),
+    report: Report = Path("report/claims"),
     steps: Steps = 6,
     cfg: Cfg = 2.0,
     only: Annotated[
@@ -99,4 +99,4 @@ def measure_claims(
     settings = SamplingSettings(16, steps, cfg, seed)
     measure(load_model(device), scenes, pictures, seed, settings, report, only or SECTIONS)
     typer.echo((report / "claims.md").read_text("utf-8"))
-    typer.echo(f"{report / 'claims.json'}\n{report / 'claims.md'}")
+    typer.echo(f"{report / 'claims.json'}\n{report / 'report.html'}")

@@ -7,13 +7,14 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..video import contact_sheet
+from .films import Shown
 
 _MARGIN = 110  # pixels for the names on the left
 _LINE = 16  # pixels for a caption
 _COLUMNS = 8
 
 
-def draw_report(scenes: list[tuple[str, dict[str, Tensor]]]) -> Image.Image:
+def draw_report(scenes: Shown) -> Image.Image:
     """For each scene its caption and one row of frames per clip, named on the left.
 
     scenes: captions with named clips (F, H, W, 3), of which up to eight frames, evenly spaced, are shown.
@@ -28,7 +29,7 @@ def draw_report(scenes: list[tuple[str, dict[str, Tensor]]]) -> Image.Image:
     return report
 
 
-def animate_report(scenes: list[tuple[str, dict[str, Tensor]]]) -> Tensor:
+def animate_report(scenes: Shown) -> Tensor:
     """The same clips moving: frames (F, H, W, 3) with a column for each scene and a row for each of its clips."""
     columns = [torch.cat(list(clips.values()), dim=1) for _, clips in scenes]
     return torch.cat(columns, dim=2)

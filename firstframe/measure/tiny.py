@@ -1,4 +1,4 @@
-"""`firstframe measure tiny`: report.json, report.png and report.gif."""
+"""`firstframe measure tiny`: report.json, report.html, and pictures and clips to look at."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from .. import __version__
 from ..bindings.diffusers import SamplingSettings
 from ..tiny.model import TinyModel
 from ..video import write_clip
+from .films import keep_films
+from .made_with import made_with
+from .page.render import write_page
+from .pages import tiny_page
 from .picture import animate_report, draw_report
 from .scenes import held_out_clips
 from .variants import VARIANTS, all_numbers, likeness, make_clip, mean_of, movement, round_trip
 
-SHOWN = 4  # scenes in report.png and report.gif
+SHOWN = 4  # scenes in report.html, report.png and report.gif
 
 
 def measure_tiny(
@@ -30,7 +34,7 @@ def measure_tiny(
     folder: Path,
     variants: tuple[str, ...] = VARIANTS,
 ) -> dict[str, Any]:
-    """Measure variants on `count` scenes, write report.json, report.png and report.gif into a folder.
+    """Measure variants on `count` scenes; writes report.json, report.html and what it shows into a folder.
 
     Every number is a mean over scenes. `autoencoder` is the round trip of the true frames, the ceiling for
     `ssim` and `psnr`; `truth` has the movement of the true frames, where direction_accuracy tells how far the
@@ -51,6 +55,7 @@ def measure_tiny(
                 shown.append((truth.scene.caption, clips))
     report = {
         "version": __version__,
+        "made_with": made_with(),
         "scenes": count,
         "seed": seed,
         "settings": asdict(settings),
@@ -62,4 +67,6 @@ def measure_tiny(
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     draw_report(shown).save(folder / "report.png")
     write_clip(folder / "report.gif", animate_report(shown))
+    keep_films(folder / "films", shown)
+    write_page(folder / "report.html", tiny_page(report, folder))
     return report

@@ -12,9 +12,16 @@ from ... import __version__
 from ...bindings.diffusers import SamplingSettings
 from ...tiny.look import with_look
 from ...tiny.model import TinyModel
+from ..figures import side_by_side
+from ..films import Shown, keep_films
+from ..made_with import made_with
+from ..page.render import write_page
+from ..picture import draw_report
 from ..scenes import action_clips, held_out_clips
-from . import plots, sections, sheets
+from . import sections, sheets
 from .numbers import Measurer
+from .page import claims_page
+from .plots import PANELS
 from .tables import as_markdown
 
 
@@ -27,7 +34,8 @@ def measure_claims(
     folder: Path,
     only: Sequence[str],
 ) -> dict[str, Any]:
-    """Measure every section of :mod:`.sections`; writes claims.json, claims.md and plots into a folder.
+    """Measure every section of :mod:`.sections`; writes claims.json, claims.md, report.html and
+    plots into a folder.
 
     Args:
         scenes: how many scenes for the parts, the prior's grid and the other look.
@@ -49,26 +57,25 @@ def measure_claims(
         "prior": lambda: sections.prior_grid(measurer, truths, settings),
         "other_look": lambda: sections.other_look(elsewhere, at_dusk, settings),
     }
-    drawn: dict[str, Callable[[Path], None]] = {
-        "parts": lambda file: sheets.draw_variants(model, sections.PARTS, truths, settings, file),
-        "actions": lambda file: sheets.draw_actions(model, actions[0], settings, file),
-        "other_look": lambda file: sheets.draw_variants(
-            elsewhere.model, sections.LOOK_VARIANTS, at_dusk, settings, file
-        ),
+    shown: dict[str, Callable[[], Shown]] = {
+        "parts": lambda: sheets.show_variants(model, sections.PARTS, truths, settings),
+        "actions": lambda: sheets.show_actions(model, actions[0], settings),
+        "other_look": lambda: sheets.show_variants(elsewhere.model, sections.LOOK_VARIANTS, at_dusk, settings),
     }
     file = folder / "claims.json"
     claims = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    claims |= {"version": __version__, "scenes": scenes, "pictures": pictures, "seed": seed}
+    claims |= {"version": __version__, "made_with": made_with(), "scenes": scenes, "pictures": pictures, "seed": seed}
     claims["settings"] = asdict(settings)
     for name in only:
         claims[name] = measured[name]()
         file.write_text(json.dumps(claims, indent=2) + "\n", "utf-8")
-        if name in PLOTS:
-            PLOTS[name](claims[name], folder / f"{name}.png")
-        if name in drawn:
-            drawn[name](folder / f"{name}_frames.png")
+        if name in PANELS:
+            title, panels = PANELS[name]
+            side_by_side(title, panels(claims[name])).savefig(folder / f"{name}.png", dpi=110)
+        if name in shown:
+            clips = shown[name]()
+            draw_report(clips).save(folder / f"{name}_frames.png")
+            keep_films(folder / "films" / name, clips)
     (folder / "claims.md").write_text(as_markdown(claims), "utf-8")
+    write_page(folder / "report.html", claims_page(claims, folder))
     return claims
-
-
-PLOTS = {"actions": plots.plot_actions, "image_scale": plots.plot_image_scales, "prior": plots.plot_prior}

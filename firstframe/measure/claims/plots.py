@@ -1,60 +1,73 @@
-"""The figures as pictures."""
+"""The figures as drawings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+from ..figures import Panel, grid, lines
+from ..glossary import NUMBERS
 
 Row = dict[str, Any]
 
+_TRUE_CLIP = "ssim to the true clip"
+_RIGHT_WAY = "clips that go where the prompt says"
 
-def plot_actions(rows: Sequence[Row], file: Path) -> None:
+
+def action_panels(rows: Sequence[Row]) -> list[Panel]:
     """Text control over the text scale, and against likeness: one line for each way of guidance."""
-    figure, (control, trade) = _side_by_side("many actions from one picture")
-    for name, line in _lines(rows).items():
-        control.plot(*_columns(line, "text_scale", "direction_accuracy"), marker="o", label=name)
-        trade.plot(*_columns(line, "ssim", "direction_accuracy"), marker="o", label=name)
-        for row in line:
-            trade.annotate(f" {row['text_scale']:g}", (row["ssim"], row["direction_accuracy"]), fontsize=8)
-    control.set(xlabel="text scale", ylabel="clips that go where the prompt says", ylim=(0, 1.02))
-    trade.set(xlabel="ssim to the true clip", ylabel="clips that go where the prompt says", ylim=(0, 1.02))
-    _save(figure, control, file)
+    ways = _ways(rows)
+    control = {name: _columns(line, "text_scale", "direction_accuracy") for name, line in ways.items()}
+    trade = {name: _columns(line, "ssim", "direction_accuracy") for name, line in ways.items()}
+    panel = lines("text control and likeness", _TRUE_CLIP, _RIGHT_WAY, trade, (0, 1.02))
+    return [
+        lines("text control", "text scale", _RIGHT_WAY, control, (0, 1.02)),
+        Panel(panel.title, partial(_with_text_scales, panel.draw, rows), panel.alt),
+    ]
 
 
-def plot_image_scales(rows: Sequence[Row], file: Path) -> None:
+def image_scale_panels(rows: Sequence[Row]) -> list[Panel]:
     """Likeness, brightness and contrast over the image scale, plain and refined."""
-    figure, axes = _side_by_side("image scale", count=3)
-    names = ("ssim", "brightness_drift", "contrast_drift")
-    labels = ("ssim to the true clip", "brighter by (of 255)", "more contrast by")
-    for axis, name, label in zip(axes, names, labels, strict=True):
-        for refinement in dict.fromkeys(row["refinement"] for row in rows):
-            line = [row for row in rows if row["refinement"] == refinement]
-            axis.plot(*_columns(line, "image_scale", name), marker="o", label=refinement)
-        axis.set(xlabel="image scale", ylabel=label)
-    _save(figure, axes[0], file)
+    refinements = dict.fromkeys(row["refinement"] for row in rows)
+    by_name = {name: [row for row in rows if row["refinement"] == name] for name in refinements}
+    labels = {
+        "ssim": _TRUE_CLIP,
+        **{name: NUMBERS[name].label for name in ("brightness_drift", "contrast_drift")},
+    }
+    return [
+        lines(label, "image scale", label, {n: _columns(line, "image_scale", key) for n, line in by_name.items()})
+        for key, label in labels.items()
+    ]
 
 
-def plot_prior(rows: Sequence[Row], file: Path) -> None:
+def prior_panels(rows: Sequence[Row]) -> list[Panel]:
     """Flow score, warping error and likeness over t0 and p."""
-    figure, axes = _side_by_side("frame similarity prior", count=3)
     t0s, ps = (list(dict.fromkeys(row[knob] for row in rows)) for knob in ("t0", "p"))
-    for axis, name, digits in zip(axes, ("flow_score", "warping_error", "ssim"), (2, 0, 3), strict=True):
-        values = np.array([row[name] for row in rows]).reshape(len(t0s), len(ps))
-        axis.imshow(values, cmap="viridis")
-        for (y, x), value in np.ndenumerate(values):
-            colour = "black" if value > (values.min() + values.max()) / 2 else "white"
-            axis.text(x, y, f"{value:.{digits}f}", ha="center", va="center", color=colour, fontsize=8)
-        axis.set(xlabel="p", ylabel="t0", title=name.replace("_", " "))
-        axis.set(xticks=range(len(ps)), xticklabels=ps, yticks=range(len(t0s)), yticklabels=t0s)
-    _save(figure, None, file)
+    return [
+        grid(NUMBERS[name].label, ("t0", t0s), ("p", ps), [[_at(rows, t0, p)[name] for p in ps] for t0 in t0s], digits)
+        for name, digits in (("flow_score", 2), ("warping_error", 0), ("ssim", 3))
+    ]
 
 
-def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
+PANELS: dict[str, tuple[str, Callable[[Sequence[Row]], list[Panel]]]] = {
+    "actions": ("many actions from one picture", action_panels),
+    "image_scale": ("image scale", image_scale_panels),
+    "prior": ("frame similarity prior", prior_panels),
+}
+"""For each section that has drawings their common title, and what makes them."""
+
+
+def _with_text_scales(draw: Callable[[Axes], None], rows: Sequence[Row], axes: Axes) -> None:
+    """Each point with its text scale beside it."""
+    draw(axes)
+    for row in rows:
+        axes.annotate(f" {row['text_scale']:g}", (row["ssim"], row["direction_accuracy"]), fontsize=8)
+
+
+def _ways(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows by how they are guided; where both scales are 1 there is no guidance, and every line begins."""
     ways: dict[str, list[Row]] = {"one scale for both": [row for row in rows if row["guidance"] == "single"]}
     unguided = [row for row in rows if row["image_scale"] == row["text_scale"] == 1.0]
@@ -64,17 +77,9 @@ def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return ways
 
 
-def _columns(rows: Sequence[Row], *names: str) -> list[list[float]]:
-    return [[row[name] for row in rows] for name in names]
+def _at(rows: Sequence[Row], t0: float, p: float) -> Row:
+    return next(row for row in rows if (row["t0"], row["p"]) == (t0, p))
 
 
-def _side_by_side(title: str, count: int = 2) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(4.2 * count, 3.6), layout="constrained")
-    figure.suptitle(title)
-    return figure, list(np.atleast_1d(figure.subplots(1, count)))
-
-
-def _save(figure: Figure, with_legend: Axes | None, file: Path) -> None:
-    if with_legend is not None:
-        with_legend.legend(fontsize=8)
-    figure.savefig(file, dpi=110)
+def _columns(rows: Sequence[Row], x: str, y: str) -> tuple[list[float], list[float]]:
+    return [row[x] for row in rows], [row[y] for row in rows]

@@ -5,17 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-NUMBERS = {
-    "ssim": "ssim",
-    "psnr": "psnr (dB)",
-    "first_frame_ssim": "ssim of frame 0 to the picture",
-    "direction_accuracy": "right direction",
-    "flow_score": "flow (px/frame)",
-    "warping_error": "warping error",
-    "brightness_drift": "brighter by (of 255)",
-    "contrast_drift": "more contrast by",
-}
-_DIGITS = {"psnr": 1, "warping_error": 1, "brightness_drift": 1, "direction_accuracy": 2, "flow_score": 2}
+from ..glossary import NUMBERS, plain
 
 
 def as_markdown(claims: dict[str, Any]) -> str:
@@ -30,10 +20,10 @@ def as_markdown(claims: dict[str, Any]) -> str:
 
 def _table(rows: Iterable[dict[str, Any]]) -> str:
     rows = list(rows)
-    heads = [NUMBERS.get(key, key.replace("_", " ")) for key in rows[0]]
+    heads = [NUMBERS[key].label if key in NUMBERS else plain(key) for key in rows[0]]
     lines = [heads, ["---"] * len(heads), *([_cell(key, value) for key, value in row.items()] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _cell(key: str, value: Any) -> str:
-    return f"{value:.{_DIGITS.get(key, 3)}f}" if key in NUMBERS else str(value)
+    return f"{value:.{NUMBERS[key].digits}f}" if key in NUMBERS else str(value)
