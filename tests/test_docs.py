@@ -1,0 +1,143 @@
+"""The project's pages: links and pictures that are there, a list of nodes that is complete, code that runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from firstframe.attention import scaled_dot_product_attention
+from firstframe.tiny.model import TinyModel
+from firstframe.weights import load_adapter
+
+ROOT = Path(__file__).parents[1]
+OURS = ("*.md", "docs/**/*.md", "firstframe/**/*.md", "web/**/*.md", "workflows/**/*.md", "benchmarks/**/*.md")
+PAGES = sorted({page for pattern in (*OURS, ".github/**/*.md") for page in ROOT.glob(pattern)})
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+FIGURES = [file for file in sorted((ROOT / "docs" / "images").iterdir()) if file.is_file()]
+
+
+def script(path: str) -> ModuleType:
+    """A file of Python that is in no package."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+nodes = script("docs/nodes.py")
+
+
+def links(page: Path) -> Iterator[tuple[Path, str]]:
+    """File and anchor of every link and picture of a page that leads into the project."""
+    prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for target in LINK.findall(prose):
+        if not re.match(r"[a-z]+:", target):
+            path, _, anchor = unquote(target).partition("#")
+            yield (page.parent / path).resolve() if path else page, anchor
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub makes them."""
+    prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    found: list[str] = []
+    for heading in re.findall(r"^#+ (.+)$", prose, re.MULTILINE):
+        slug = nodes.slug(re.sub(r"[`*]", "", heading))
+        same = sum(re.fullmatch(re.escape(slug) + r"(-\d+)?", other) is not None for other in found)
+        found.append(f"{slug}-{same}" if same else slug)
+    return set(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for file, anchor in links(page):
+        assert file.exists(), f"{page}: there is no {file}"
+        assert not anchor or anchor in anchors(file), f"{page}: {file} has no heading #{anchor}"
+
+
+def test_a_dead_link_would_be_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A `b` (c)\n## A b c\n[x](#a-b-c) [y](gone.md#z) ![z](https://x.y) `[w]`\n```\n[v](no.md)\n```\n")
+    assert list(links(page)) == [(page, "a-b-c"), (tmp_path / "gone.md", "z")]
+    assert anchors(page) == {"a-b-c", "a-b-c-1"}
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
+def test_every_figure_is_used(figure: Path) -> None:
+    assert any(figure == file for page in PAGES for file, _ in links(page))
+
+
+def test_the_index_names_every_page() -> None:
+    linked = {file for file, _ in links(ROOT / "docs" / "README.md")}
+    assert {*(ROOT / "docs").glob("*.md")} - {ROOT / "docs" / "README.md"} <= linked
+
+
+def test_the_page_of_nodes_is_up_to_date() -> None:
+    page = nodes.PAGE.read_text("utf-8")
+    for id in json.loads(nodes.CONTRACT.read_text("utf-8")):
+        assert f"| `{id}` |" in page, id
+    assert page == nodes.page(), "python docs/nodes.py"
+
+
+def test_the_code_for_training_runs(small_model: TinyModel, tmp_path: Path) -> None:
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text("utf-8"), re.DOTALL)
+    given: dict[str, Any] = {
+        "unet": small_model.unet,
+        "motion": small_model.motion,
+        "num_frames": 3,
+        "batches": [(torch.randn(2, 4, 3, 8, 8), torch.randn(2, 5, 16))],
+        "file": tmp_path / "adapter.safetensors",
+    }
+    exec("\n".join(code), given)
+    trained = load_adapter(given["file"])
+    for site in trained:
+        assert trained[site].to_out.weight.any(), site
+
+
+def test_the_weights_in_the_figure_are_those_of_the_attention() -> None:
+    figures, heads = script("docs/figures.py"), 4
+    query, key, value = (torch.randn(2, length, 32) for length in (6, 5, 5))
+    each = [figures.attention_weights(q, k, 1) @ v for q, k, v in zip(*map(_heads, (query, key, value)), strict=True)]
+    expected = scaled_dot_product_attention(query, key, value, heads)
+    torch.testing.assert_close(torch.cat(each, -1), expected)
+    mean = torch.stack([figures.attention_weights(q, k, 1) for q, k in zip(_heads(query), _heads(key), strict=True)])
+    torch.testing.assert_close(figures.attention_weights(query, key, heads), mean.mean(0))
+
+
+def _heads(tokens: Tensor, num_heads: int = 4) -> tuple[Tensor, ...]:
+    return tokens.chunk(num_heads, -1)
+
+
+FORMS = [*sorted((ROOT / ".github").glob("**/*.yml")), ROOT / ".pre-commit-config.yaml"]
+
+
+@pytest.mark.parametrize("file", FORMS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_forms_and_workflows_are_yaml(file: Path) -> None:
+    assert isinstance(yaml.safe_load(file.read_text("utf-8")), dict)
+
+
+@pytest.mark.parametrize("file", FORMS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_actions_are_pinned(file: Path) -> None:
+    for action in re.findall(r"uses: (\S+)", file.read_text("utf-8")):
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", action), action
+
+
+def test_a_release_needs_one_number_everywhere() -> None:
+    problems = script(".github/check_release.py").problems
+    pyproject = 'name = "x"\nversion = "1.2.3"\n[tool.comfy]\nPublisherId = "someone"  # whose\n'
+    changelog = "# Changelog\n\n## [Unreleased]\n\n## [1.2.3] - 2030-01-01\n"
+    assert problems("v1.2.3", pyproject, changelog) == []
+    assert len(problems("v1.2.4", pyproject, changelog)) == 1
+    assert len(problems("v1.2.3", pyproject, changelog.replace("1.2.3", "1.2"))) == 1
+    assert len(problems("v1.2.3", pyproject.replace("someone", ""), changelog)) == 1
