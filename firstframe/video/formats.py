@@ -17,7 +17,8 @@ class Format:
     crf: the quality that ffmpeg is asked for if you name none; None where the format has no such knob.
     audio_encoder: ffmpeg's options for the sound; empty where the format holds none.
     bits: of each colour in what is fed to the encoder, 8 or 16.
-    even: the encoder needs even sides (H.264 in yuv420p), or spoils the last row and column of odd ones (libaom).
+    even: has colours at half of the size. Of odd sides libx264 refuses them, and ffmpeg 7 or libaom spoil the last
+        row and column.
     """
 
     suffix: str
@@ -44,7 +45,7 @@ _OPUS = ("-c:a", "libopus", "-b:a", "160k")
 
 FORMATS = {
     "mp4": Format(".mp4", (*_to_yuv("yuv420p"), *_H264), 18, _AAC, even=True),
-    "webm": Format(".webm", (*_to_yuv("yuv420p"), *_VP9), 18, _OPUS),
+    "webm": Format(".webm", (*_to_yuv("yuv420p"), *_VP9), 18, _OPUS, even=True),
     "gif": Format(".gif", _GIF),
     "mp4 10-bit": Format(".mp4", (*_to_yuv("yuv420p10le"), *_H264), 18, _AAC, bits=16, even=True),
     "mp4 near-lossless": Format(".mp4", (*_to_yuv("yuv444p10le"), *_H264), 4, _AAC, bits=16),

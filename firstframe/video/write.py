@@ -34,8 +34,8 @@ def write_clip(
     """Write frames to a file whose suffix names the format: .mp4 (H.264), .webm (VP9), .gif (own palette), .webp,
     or to a folder of png (no suffix).
 
-    frames: (F, H, W, 3), uint8 or floats in [0, 1]. H.264 in yuv420p and AV1 get even sides: an odd one has its
-        last row or column repeated once, nothing is cropped.
+    frames: (F, H, W, 3), uint8 or floats in [0, 1]. mp4 and webm get even sides, but for near-lossless: an
+        odd one has its last row or column repeated once, nothing is cropped.
     fps: frames per second; a gif counts in hundredths of a second, a webp in thousandths.
     metadata: text put into the file under its names (a gif: as JSON in a comment). ComfyUI reads `workflow` and
         `prompt` from mp4, webm, webp and png.
