@@ -41,6 +41,12 @@ class Fit(str, Enum):
     stretch = "stretch"
 
 
+class Amount(str, Enum):
+    subtle = "subtle"
+    balanced = "balanced"
+    lively = "lively"
+
+
 app = typer.Typer(
     cls=OneLineErrors,
     help="Image-to-video: a clip that starts with your picture and moves as your sentence says.",
@@ -69,6 +75,9 @@ def animate(
     seed: Seed = 0,
     keep: Keep = 0.5,
     start: Start = 1.0,
+    motion: Annotated[
+        Amount | None, typer.Option(help="How much moves. Takes the place of --keep and --start.")
+    ] = None,
     adapter: Annotated[bool, typer.Option(help="Use the I2V adapter.")] = True,
     strength: Annotated[float, typer.Option(help="Of the I2V adapter; 1 = as trained.")] = 1.0,
     retention: Annotated[
@@ -98,12 +107,15 @@ def animate(
     from .bindings.diffusers import SamplingSettings
     from .color import match_color
     from .pipeline import Strengths, animate_picture, one_after_another, retain_picture
+    from .prior import MOTION
     from .reference import prepare_picture
     from .video import check_format, contact_sheet, write_clip
 
     check_format(out)
     prompts = _one_prompt_per_clip(prompt, clips)
     guidance = guidance_of(cfg, image_scale, text_scale)
+    if motion:
+        start, keep = MOTION[motion.value].start_time, MOTION[motion.value].keep_probability
     settings = SamplingSettings(frames, steps, cfg, seed, keep, start, guidance=guidance)
     strengths = Strengths(strength if adapter else 0.0, retention_strength if retention else 0.0)
     prepared = prepare_picture(picture, width, height, fit.value)

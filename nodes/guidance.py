@@ -18,6 +18,7 @@ from ..firstframe.shapes import fold_frames
 from . import types
 from .aliases import search_aliases
 from .low_pass import low_pass_inputs
+from .presets import CUSTOM, knobs_of, motion_input
 
 CATEGORY = "FirstFrame/sampling"
 WITH_IMAGE = "its pass is saved where the image scale is 1 too, which otherwise needs it"
@@ -200,6 +201,7 @@ class Sampler(io.ComfyNode):
                     ),
                 ),
                 *_refinement_inputs(),
+                motion_input(),
             ],
             outputs=[io.Latent.Output(display_name="LATENT")],
         )
@@ -218,8 +220,10 @@ class Sampler(io.ComfyNode):
         scheduler: str,
         start_time: float,
         keep_probability: float,
+        motion: str = CUSTOM,
         **guidance: float,
     ) -> io.NodeOutput:
+        start_time, keep_probability = knobs_of(motion, start_time, keep_probability)
         guider = _guider(model, positive, negative, **guidance)
         start = fold_frames(
             similar_frames(reference.nearest(num_frames), num_frames, keep_probability, mask_generator(seed))

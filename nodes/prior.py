@@ -11,6 +11,7 @@ from ..firstframe.reference import Reference
 from ..firstframe.shapes import fold_frames
 from . import types
 from .aliases import search_aliases
+from .presets import CUSTOM, knobs_of, motion_input
 
 
 def blur_inputs() -> list[Any]:
@@ -89,6 +90,7 @@ class SimilarityPrior(io.ComfyNode):
                     ),
                 ),
                 *blur_inputs(),
+                motion_input(),
             ],
             outputs=[io.Latent.Output(display_name="LATENT"), io.Float.Output(display_name="denoise")],
         )
@@ -103,7 +105,9 @@ class SimilarityPrior(io.ComfyNode):
         blur_kernel: int,
         blur_sigma: float,
         seed: int,
+        motion: str = CUSTOM,
     ) -> io.NodeOutput:
+        start_time, keep_probability = knobs_of(motion, start_time, keep_probability)
         frames = similar_frames(
             reference.nearest(num_frames), num_frames, keep_probability, mask_generator(seed), blur_kernel, blur_sigma
         )

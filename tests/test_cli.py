@@ -57,6 +57,12 @@ def test_it_starts_with_the_picture(run, picture):
     assert (frames[1] - blocks).abs().mean() > 0.1
 
 
+def test_an_amount_of_motion_stands_for_two_numbers(run, picture):
+    named = animated(run, picture, "named.mp4", "--motion", "subtle")
+    numbers = animated(run, picture, "numbers.mp4", "--start", "0.7", "--keep", "1")
+    assert torch.equal(named, numbers)
+
+
 def test_the_retention_branch(run, picture):
     both = animated(run, picture, "both.gif", "--retention")
     alone = animated(run, picture, "alone.gif", "--retention", "--no-adapter")

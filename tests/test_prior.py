@@ -5,7 +5,7 @@ import torch
 from kornia.filters import gaussian_blur2d
 
 from firstframe.errors import FirstFrameError, ModelMismatchError, PictureError
-from firstframe.prior import draw_mask, frame_similarity_prior, low_pass, mask_generator, similar_clip, similar_frames
+from firstframe.prior import MOTION, draw_mask, frame_similarity_prior, low_pass, mask_generator, similar_clip, similar_frames
 
 
 @pytest.fixture
@@ -112,3 +112,11 @@ def test_a_still_clip_stands_for_itself(reference: torch.Tensor) -> None:
 def test_a_picture_for_another_clip_is_refused(picture: torch.Tensor, error: type[FirstFrameError]) -> None:
     with pytest.raises(error):
         similar_clip(torch.zeros(1, 4, 3, 16, 16), picture, 0.5, mask_generator(1))
+
+
+def test_amounts_of_motion_have_a_name_each() -> None:
+    """Every one is another pair, later ones start from no less noise."""
+    assert list(MOTION) == ["subtle", "balanced", "lively"]
+    assert len(set(MOTION.values())) == 3
+    starts = [knobs.start_time for knobs in MOTION.values()]
+    assert starts == sorted(starts)
