@@ -6,6 +6,7 @@ import asyncio
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -65,30 +66,22 @@ def queue(
     part, parts = parse_shard(shard)
     graph = _workflow_with(workflow, set_ or [])
     jobs = _matrix(graph, images, prompts, seeds, picture_input, prompt_input, seed_input or [])[part - 1 :: parts]
-    done = done_jobs(out)
     if dry_run:
+        done = done_jobs(out)
         for job in jobs:
             typer.echo(f"{'done' if job.id in done else 'to do':5}  {job.name}  {job.prompt or ''}".rstrip())
         return
     manifest = out / ("manifest.jsonl" if parts == 1 else f"manifest.{part}-of-{parts}.jsonl")
     try:
-        asyncio.run(
-            _send(
-                jobs,
-                done,
-                _addresses(server or [SERVER]),
-                manifest,
-                Rules(in_flight, attempts, give_up),
-                Retries(retries),
-            )
-        )
+        servers = _addresses(server or [SERVER])
+        asyncio.run(_send(jobs, servers, manifest, Rules(in_flight, attempts, give_up), Retries(retries)))
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except OSError as error:
         raise FirstFrameError(f"stopped: {error}") from error
     left = len({job.id for job in jobs} - done_jobs(out))
-    typer.echo(f"{len(jobs) - left} of {len(jobs)} jobs are done: {manifest.with_suffix('.csv')}")
+    typer.echo(f"done: {len(jobs) - left} of {len(jobs)}, see {manifest.with_suffix('.csv')}")
     if left:
         raise typer.Exit(1)
 
@@ -139,26 +132,30 @@ def _matrix(
 
 def _addresses(urls: list[str]) -> list[str]:
     whole = [url if "://" in url else f"http://{url}" for url in urls]
+    for url in whole:
+        if not urlsplit(url).hostname:
+            raise FirstFrameError(f"--server {url!r} is no address; for example {SERVER}")
     return list(dict.fromkeys(url.rstrip("/") for url in whole))
 
 
-async def _send(jobs: list[Job], done: set[str], urls: list[str], path: Path, rules: Rules, retries: Retries) -> None:
+async def _send(jobs: list[Job], urls: list[str], path: Path, rules: Rules, retries: Retries) -> None:
     """Do what is not done yet; the manifest, and in any case the table beside it."""
     import aiohttp
 
-    from .manifest import Manifest, folder_events, write_csv
+    from .manifest import Manifest, done_jobs, folder_events, write_csv
     from .progress import Bars
     from .run import Run
     from .server import TIMEOUT, Server
 
-    todo = [job for job in jobs if job.id not in done]
-    with Manifest(path) as manifest, Bars(urls, len(todo)) as bars:
-        bars.note(f"{len(jobs)} jobs, {len(jobs) - len(todo)} of them done before")
+    with Manifest(path) as manifest:
+        done = done_jobs(path.parent)
+        todo = [job for job in jobs if job.id not in done]
         client = manifest.begin(servers=urls, jobs=len(todo))
         async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
             servers = [Server(url, client, session, retries) for url in urls]
-            try:
-                if todo:
+            with Bars(urls, len(todo)) as bars:
+                bars.note(f"jobs: {len(jobs)}, of them done before: {len(jobs) - len(todo)}")
+                try:
                     await Run(servers, todo, manifest, path.parent, rules, bars).run()
-            finally:
-                write_csv(path.with_suffix(".csv"), jobs, folder_events(path.parent))
+                finally:
+                    write_csv(path.with_suffix(".csv"), jobs, folder_events(path.parent))

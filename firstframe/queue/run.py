@@ -77,6 +77,8 @@ class Run:
 
         Raises FirstFrameError where no server answers at the start.
         """
+        if not self._jobs:
+            return
         await self._look_around()
         ended = asyncio.create_task(self._ended.wait())
         slots = [
@@ -96,28 +98,31 @@ class Run:
 
     async def _look_around(self) -> None:
         """See which servers there are, and what they have of an earlier run."""
-        troubles = dict(zip(self.servers, await asyncio.gather(*(s.trouble() for s in self.servers)), strict=True))
-        up = [server for server, trouble in troubles.items() if trouble is None]
-        if not up:
-            raise FirstFrameError("no server answers: " + "; ".join(f"{s.url}: {t}" for s, t in troubles.items()))
-        for server in set(self.servers) - set(up):
-            self._is_down(server, f"{server.url}: {troubles[server]}")
-        for server in up:
-            await self._cancel(server, self._taken_over(server))
+        troubles = await asyncio.gather(*(self._trouble(server) for server in self.servers))
+        if all(troubles):
+            raise FirstFrameError(f"no server answers: {'; '.join(map(str, troubles))}")
+        for server, trouble in zip(self.servers, troubles, strict=True):
+            if trouble:
+                self._is_down(server, trouble)
         jobs = dict(self._jobs)
         for id, sent in self.manifest.open().items():
-            if id in jobs and await self._adopt(jobs[id], sent, up):
+            if id in jobs and await self._adopt(jobs[id], sent):
                 del jobs[id]
+            else:
+                self._release(sent, "not found by the next run")
         for job in jobs.values():
             self._waiting.put_nowait(job)
 
-    async def _adopt(self, job: Job, sent: Event, up: list[Server]) -> bool:
+    async def _adopt(self, job: Job, sent: Event) -> bool:
         """Whether a server still has a job that an earlier client sent."""
-        for server in up:
-            if await self._has(server, sent):
-                self._adopted[server].append((job, sent["prompt_id"]))
-                self._note_sent(server, job, sent["prompt_id"])
-                return True
+        for server in [server for server in self.servers if server not in self._down_since]:
+            try:
+                if await self._has(server, sent):
+                    self._adopted[server].append((job, sent["prompt_id"]))
+                    self._note_sent(server, job, sent["prompt_id"])
+                    return True
+            except ServerGoneError as error:
+                self._is_down(server, str(error))
         return False
 
     async def _slot(self, server: Server) -> None:
@@ -148,14 +153,12 @@ class Run:
         return job, None
 
     async def _do(self, server: Server, job: Job, prompt_id: str | None) -> None:
-        began = time.monotonic()
         prompt_id = prompt_id or await self._kept(server, job) or await self._send(server, job)
         ended = await self._wait(server, prompt_id)
         if ended.failure:
             raise ended.failure
         files = [await server.fetch(file, target) for file, target in self._targets(job, ended)]
-        seconds = round(time.monotonic() - began, 3)
-        self._end("done", server, job, prompt_id=prompt_id, files=files, seconds=seconds)
+        self._end("done", server, job, prompt_id=prompt_id, files=files, seconds=ended.seconds)
 
     async def _kept(self, server: Server, job: Job) -> str | None:
         """The job's id at a server that was gone for a while, is back, and still has it."""
@@ -215,38 +218,47 @@ class Run:
 
     def _send_again(self, server: Server, job: Job, reason: str) -> None:
         """Give a job back, so that whichever server has room takes it."""
-        open = self.manifest.open().get(job.id)
-        if open:
-            self.manifest.add("released", job=job.id, prompt_id=open["prompt_id"], server=server.url, reason=reason)
+        sent = self.manifest.open().get(job.id)
+        if sent:
+            self._release(sent, reason)
         self._attempts[job.id] += 1
         if self._attempts[job.id] == self.rules.attempts:
             self._end("failed", server, job, reason=f"sent {self.rules.attempts} times; {reason}")
         else:
             self._waiting.put_nowait(job)
 
+    def _release(self, sent: Event, reason: str) -> None:
+        facts = {name: sent[name] for name in ("job", "prompt_id", "server")}
+        self.manifest.add("released", **facts, reason=reason)
+
     def _is_down(self, server: Server, reason: str) -> None:
         if server not in self._down_since:
             self._down_since[server] = time.monotonic()
             self.view.note(f"gone: {reason}")
+        while self._adopted[server]:
+            job, _ = self._adopted[server].popleft()
+            self._send_again(server, job, reason)
 
     async def _until_back(self, server: Server) -> None:
-        """Wait for a server that is gone. What others took over from it is cancelled there."""
+        """Wait for a server that is gone."""
         wait = PROBE_WAIT
-        while not await self._is_back(server):
+        while await self._trouble(server):
             self._give_up_without_servers()
             await asyncio.sleep(wait)
             wait = min(2 * wait, LONGEST_PROBE_WAIT)
         if self._down_since.pop(server, None):
             self.view.note(f"back: {server.url}")
 
-    async def _is_back(self, server: Server) -> bool:
-        if await server.trouble():
-            return False
+    async def _trouble(self, server: Server) -> str | None:
+        """Why a server cannot be given jobs now; None if it can. What others took over from it is cancelled there."""
+        trouble = await server.trouble()
+        if trouble:
+            return f"{server.url}: {trouble}"
         try:
             await self._cancel(server, self._taken_over(server))
-        except ServerGoneError:
-            return False
-        return True
+        except ServerGoneError as error:
+            return str(error)
+        return None
 
     def _give_up_without_servers(self) -> None:
         all_down = len(self._down_since) == len(self.servers)
@@ -259,9 +271,9 @@ class Run:
 
     def _taken_over(self, server: Server) -> list[Event]:
         """What a server was sent and others have done or are doing since it was gone."""
-        open = self.manifest.open()
-        elsewhere = {event["job"] for event in self.manifest.of_kind("done")} | open.keys()
-        settled = {event["prompt_id"] for event in (*open.values(), *self.manifest.of_kind("cancelled"))}
+        sent = self.manifest.open()
+        elsewhere = {event["job"] for event in self.manifest.of_kind("done")} | sent.keys()
+        settled = {event["prompt_id"] for event in (*sent.values(), *self.manifest.of_kind("cancelled"))}
         released = self._released(server)
         return [event for event in released if event["job"] in elsewhere and event["prompt_id"] not in settled]
 
@@ -296,8 +308,8 @@ class Run:
         """Take our jobs off a server, if it can be done soon."""
         if server in self._down_since:
             return
-        open = [event for event in self.manifest.open().values() if event["server"] == server.url]
+        ours = [event for event in self.manifest.open().values() if event["server"] == server.url]
         try:
-            await asyncio.wait_for(self._cancel(server, open), CANCEL_SECONDS)
+            await asyncio.wait_for(self._cancel(server, ours), CANCEL_SECONDS)
         except (ServerGoneError, asyncio.TimeoutError) as error:
             self.view.note(f"not cancelled at {server.url}: {error or 'no answer'}")

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import aiohttp
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
@@ -29,6 +29,7 @@ LONGEST_WAIT = 8.0  # seconds between two tries
 TROUBLE = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, asyncio.TimeoutError)
 """A connection that could not be made or that broke. With `_ServerError`: what is tried again."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -58,10 +59,12 @@ class Retries:
 
 @dataclass(frozen=True)
 class Ended:
-    """A job in the server's history: its files (as /view wants them), or why there are none."""
+    """A job in the server's history: its files (as /view wants them), or why there are none, and how long the server
+    was at it (seconds)."""
 
     files: list[dict[str, str]]
     failure: JobFailedError | None
+    seconds: float = 0.0
 
 
 class Server:
@@ -85,14 +88,17 @@ class Server:
     async def upload(self, picture: Picture) -> None:
         """Bring a picture into the server's input folder, once.
 
-        Raises JobFailedError where the file has changed since the jobs were planned.
+        Raises JobFailedError where the file has gone or changed since the jobs were planned.
         """
         if picture.sha256 in self._uploaded:
             return
-        content = picture.path.read_bytes()
+        try:
+            content = picture.path.read_bytes()
+        except OSError as error:
+            raise JobFailedError(f"{picture.path} cannot be read: {error}") from error
         if hashlib.sha256(content).hexdigest() != picture.sha256:
             raise JobFailedError(f"{picture.path} was changed while the queue was at work; start it again")
-        stored = await self._patiently(lambda: self._upload_once(picture.upload_name, content))
+        stored = await self._patiently(self._upload_once, picture.upload_name, content)
         if stored["name"] != picture.upload_name:
             raise JobFailedError(f"{self.url}: another file is in the way; remove input/{picture.upload_name} there")
         self._uploaded.add(picture.sha256)
@@ -108,7 +114,7 @@ class Server:
 
         Raises JobFailedError where the server refuses the graph, or a part of it.
         """
-        answer = await self._patiently(lambda: self._submit_once(job, prompt_id))
+        answer = await self._patiently(self._submit_once, job, prompt_id)
         if answer.get("error") or answer.get("node_errors"):
             await self.cancel([prompt_id])  # the other outputs of a graph that is refused in part
             raise _refusal(answer)
@@ -127,7 +133,7 @@ class Server:
     async def find(self, prompt_id: str) -> Ended | bool | None:
         """`Ended` where the job is in the history, True where it waits or runs, None where the server does not know
         it: then it never arrived, or the server was restarted, or someone took it off the queue."""
-        return await self._patiently(lambda: self._find_once(prompt_id))
+        return await self._patiently(self._find_once, prompt_id)
 
     async def _find_once(self, prompt_id: str) -> Ended | bool | None:
         # In this order: a job that ends between the two requests is still seen.
@@ -145,7 +151,7 @@ class Server:
     async def fetch(self, file: dict[str, str], target: Path) -> dict[str, Any]:
         """Download an output; its name, size and digest. ``target`` gets its name when all of it is on the disk."""
         part = target.with_name(f".{target.name}.part")
-        digest = await self._patiently(lambda: self._download(file, part))
+        digest = await self._patiently(self._download, file, part)
         size = part.stat().st_size
         part.replace(target)
         return {"file": target.name, "bytes": size, "sha256": digest}
@@ -166,7 +172,7 @@ class Server:
         """Take these jobs off the queue, and stop the one of them that runs. Nothing else is touched: a host too old to
         know ``prompt_id`` in /interrupt is asked only while what runs is one of these."""
         ids = list(prompt_ids)
-        await self._patiently(lambda: self._cancel_once(ids))
+        await self._patiently(self._cancel_once, ids)
 
     async def _cancel_once(self, ids: list[str]) -> None:
         await self._once("POST", "/queue", json={"delete": ids})
@@ -183,7 +189,7 @@ class Server:
                     if message.type is aiohttp.WSMsgType.TEXT:  # binary ones are preview pictures
                         yield message.json()
 
-    async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:
+    async def _patiently(self, act: Callable[P, Awaitable[T]], *of: P.args, **how: P.kwargs) -> T:
         """What ``act`` gives, after as many tries as it takes or are allowed."""
         trying = AsyncRetrying(
             retry=retry_if_exception_type((*TROUBLE, _ServerError)),
@@ -192,7 +198,7 @@ class Server:
             reraise=True,
         )
         try:
-            return await trying(act)
+            return await trying(act, *of, **how)
         except (*TROUBLE, _ServerError) as error:
             self._uploaded.clear()  # it may come back with another input folder
             raise ServerGoneError(f"{self.url}: {error or type(error).__name__}") from error
@@ -222,10 +228,12 @@ def _ended(entry: dict[str, Any]) -> Ended:
     messages = dict(entry["status"]["messages"])
     if "execution_error" in messages:
         return Ended([], _execution_error(messages["execution_error"]))
-    if "execution_interrupted" in messages:
+    if "execution_success" not in messages:
         return Ended([], JobFailedError("interrupted at the server"))
     files = _files(entry["outputs"])
-    return Ended(files, None if files else JobFailedError("it ended well, but no node saved a file"))
+    began, ended = (messages[event]["timestamp"] for event in ("execution_start", "execution_success"))
+    failure = None if files else JobFailedError("it ended well, but no node saved a file")
+    return Ended(files, failure, (ended - began) / 1000)
 
 
 def _execution_error(data: dict[str, Any]) -> JobFailedError:

@@ -80,6 +80,7 @@ class Server:
 
     base: Path
     address: str
+    process: subprocess.Popen[bytes]
     client: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def get(self, path: str) -> Any:
@@ -164,7 +165,7 @@ def running_server(
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         )
-        server = Server(base, f"127.0.0.1:{port}")
+        server = Server(base, f"127.0.0.1:{port}", process)
         try:
             _wait_for_start(server, process, log)
             yield server
