@@ -22,8 +22,15 @@ FRAMES = {
     "long_clip": [31],
     "context_windows": [40],
     "strength_over_time": [16],
+    "first_and_last_frame": [16],
 }
-PUBLISHED = ["i2v_adapter_official"]  # runs with published weights alone: test_full_size.py
+PUBLISHED = {  # need published weights: test_published_workflows.py runs all but Wan, which test_video_models.py does
+    "i2v_adapter_official",
+    "community_models",
+    "controlnet",
+    "animatediff_evolved",
+    "wan_dual_guidance",
+}
 NAMES = sorted(file.stem for file in (ROOT / "workflows").glob("*.json"))
 NOTES = {"MarkdownNote", "Note"}
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
@@ -61,12 +68,20 @@ def test_these_are_all() -> None:
     assert NAMES == queued == sorted([*FRAMES, *PUBLISHED])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_both_formats_are_one_graph(server: Server, name: str) -> None:
+def opened_and_queued(name: str, nodes: dict[str, Any]) -> tuple[Graph, Graph]:
+    """A workflow in both of its formats, the first turned into the second."""
     opened = json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8"))
     queued = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
     bare = {id: {"class_type": node["class_type"], "inputs": node["inputs"]} for id, node in queued.items()}
-    assert as_api(opened, server.get("object_info")) == bare
+    if foreign := {node["class_type"] for node in bare.values()} - set(nodes):
+        pytest.skip(f"no pack for {sorted(foreign)}: see test_published_workflows.py")
+    return as_api(opened, nodes), bare
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_formats_are_one_graph(server: Server, name: str) -> None:
+    opened, queued = opened_and_queued(name, server.get("object_info"))
+    assert opened == queued
 
 
 @pytest.mark.parametrize("name", sorted(FRAMES))

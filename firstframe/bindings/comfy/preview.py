@@ -98,7 +98,7 @@ class Player(threading.Thread):
                 picture = self.previewer.decode_latent_to_preview(frames[shown % len(frames)])
                 if not isinstance(picture, Image.Image):
                     return
-                asyncio.run(ComfyAPI().execution.set_progress(*self.done, self.node_id, picture))
+                asyncio.run(ComfyAPI.Execution().set_progress(*self.done, self.node_id, picture))
                 shown += 1
 
 
