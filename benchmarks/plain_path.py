@@ -1,0 +1,150 @@
+"""Did the quickstart's path change, or get slower, since a revision of this repository?
+
+    python benchmarks/plain_path.py --before 46889bc --rounds 5 --out benchmarks/results
+
+Samples the example picture with the tiny model in ComfyUI (found as tests/host/run.py finds it), by turns with the code
+of that revision and with this checkout's, each time in a process of its own. Writes plain_path.json and plain_path.md:
+seconds per step (medians over steps and rounds), their ratio, and whether the
+latents are the same to the last bit. 46889bc is the last revision before windows, schedules and previews came.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FRAMES, STEPS, CFG = 16, 12, 2.0
+CAPTIONS = ("a yellow star moves right quickly, still camera", "")
+
+sys.path.insert(0, str(ROOT / "tests" / "host"))
+from run import find_hosts, find_python, overlay  # noqa: E402
+
+
+def sample(checkout: Path) -> dict[str, Any]:
+    """Seconds of the median step and a digest of the latents. Imports the host, and the pack's core in ``checkout``."""
+    sys.argv = ["main.py", "--cpu"]
+    sys.path[:] = [str(Path.cwd()), str(checkout), *sys.path]
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import comfy.sample
+
+    from firstframe.bindings.comfy import tiny
+    from firstframe.bindings.comfy.adapter import apply_adapter
+    from firstframe.bindings.comfy.first_frame import hold_first_frame
+    from firstframe.prior import mask_generator, similar_frames
+    from firstframe.reference import prepare_picture
+    from firstframe.shapes import fold_frames
+
+    vae, clip = tiny.load_tiny_vae(), tiny.load_tiny_clip()
+    picture = prepare_picture(checkout / "firstframe" / "tiny" / "example.png", 128, 128)
+    latent = vae.encode(picture.movedim(1, -1))
+    model = hold_first_frame(apply_adapter(tiny.load_tiny_model(), tiny.load_tiny_adapter(), 1.0), latent)
+    start = fold_frames(similar_frames(latent, FRAMES, 0.5, mask_generator(0)))
+    positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in CAPTIONS)
+    times = []
+    latents = comfy.sample.sample(
+        model,
+        comfy.sample.prepare_noise(start, 0),
+        STEPS,
+        CFG,
+        "euler",
+        "ddim_uniform",
+        positive,
+        negative,
+        start,
+        callback=lambda *_: times.append(time.perf_counter()),
+        disable_pbar=True,
+        seed=0,
+    )
+    steps = [after - before for before, after in pairwise(times)]
+    return {"seconds": median(steps), "latents": hashlib.sha256(latents.cpu().numpy().tobytes()).hexdigest()}
+
+
+def sample_in_new_process(checkout: Path) -> dict[str, Any]:
+    host = find_hosts()[0]
+    command = [overlay(find_python(host)), __file__, "--sample", checkout]
+    output = subprocess.run(command, cwd=host, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return dict(json.loads(output.splitlines()[-1]))
+
+
+@contextmanager
+def checkout_of(revision: str) -> Iterator[Path]:
+    """A throw-away checkout."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "before"
+        subprocess.run(["git", "worktree", "add", "--detach", path, revision], cwd=ROOT, check=True)
+        try:
+            yield path
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", path], cwd=ROOT, check=True)
+
+
+def measure(revision: str, rounds: int) -> dict[str, Any]:
+    with checkout_of(revision) as before:
+        runs = [
+            {name: sample_in_new_process(path) for name, path in (("before", before), ("now", ROOT))}
+            for _ in range(rounds)
+        ]
+    seconds = {name: median(run[name]["seconds"] for run in runs) for name in ("before", "now")}
+    digests = {run[name]["latents"] for run in runs for name in run}
+    spread = max(run["before"]["seconds"] for run in runs) / min(run["before"]["seconds"] for run in runs)
+    ratio = seconds["now"] / seconds["before"]
+    return {
+        "before": revision,
+        "rounds": rounds,
+        "seconds_per_step": seconds,
+        "ratio": ratio,
+        "slowest_to_fastest_round_before": spread,
+        "same_bits": len(digests) == 1,
+    }
+
+
+def as_markdown(report: dict[str, Any]) -> str:
+    same = "the same to the last bit" if report["same_bits"] else "NOT the same"
+    return (
+        f"| seconds per step | before ({report['before']}) | now | ratio | slowest to fastest round before |\n"
+        "|---|---|---|---|---|\n"
+        f"| tiny, 128 px x {FRAMES} frames | {report['seconds_per_step']['before']:.3f} "
+        f"| {report['seconds_per_step']['now']:.3f} | x{report['ratio']:.2f} "
+        f"| x{report['slowest_to_fastest_round_before']:.2f} |\n\n"
+        f"Latents of {report['rounds']} rounds: {same}.\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", default="46889bc")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--sample", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.sample:
+        import torch
+
+        with torch.inference_mode():
+            print("\n" + json.dumps(sample(options.sample)))
+        return
+    if not find_hosts():
+        raise SystemExit("no ComfyUI in COMFYUI_PATH or ~/comfy/ComfyUI")
+    report = measure(options.before, options.rounds)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "plain_path.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    (options.out / "plain_path.md").write_text(as_markdown(report), "utf-8")
+    print(as_markdown(report))
+
+
+if __name__ == "__main__":
+    main()
