@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..firstframe.errors import FirstFrameError
 from ..firstframe.video import FORMATS, Sound, write_clip
+from .aliases import search_aliases
 
 
 class SaveVideo(io.ComfyNode):
@@ -27,6 +28,7 @@ class SaveVideo(io.ComfyNode):
             node_id="FirstFrameSaveVideo",
             display_name="Save Video (FirstFrame)",
             category="FirstFrame/video",
+            **search_aliases("Video Combine", "export mp4", "save gif", "save webm", "write video", "image sequence"),
             description="Writes frames into ComfyUI's output folder, with the workflow inside.",
             inputs=[
                 io.Image.Input("images", tooltip="The frames of the video."),
