@@ -55,6 +55,8 @@ def _widget_values(info: dict[str, Any], values: list[Any]) -> list[tuple[str, A
     for kind, names in info["input_order"].items():
         for name in names if kind != "hidden" else ():
             type_, *options = described[name]
+            if not remaining:
+                return found  # saved before the node had the inputs that follow: the editor takes their defaults
             if isinstance(type_, list) or type_ in WIDGETS:
                 found.append((name, remaining.pop(0)))
                 if options and options[0].get("control_after_generate"):
