@@ -12,6 +12,7 @@ from . import (
     folders,
     guidance,
     load,
+    measure,
     motion,
     prior,
     reference,
@@ -52,5 +53,6 @@ class FirstFrame(ComfyExtension):
             extend.ExtendClip,
             extend.JoinClips,
             color.ColorMatch,
+            measure.Measure,
             video.SaveVideo,
         ]

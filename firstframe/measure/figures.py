@@ -57,7 +57,8 @@ def bars(title: str, values: Mapping[str, float], digits: int, marks: Mapping[st
         for index, (name, value) in enumerate(marks.items()):
             axes.axvline(value, zorder=0, linestyle="--", color=f"C{index + 1}", label=f"{name} {value:.{digits}f}")
         axes.invert_yaxis()
-        axes.margins(x=0.18)
+        axes.margins(x=0.28)
+        axes.locator_params(axis="x", nbins=5)
         if marks:
             axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
 
@@ -73,7 +74,8 @@ def lines(
     def draw(axes: Axes) -> None:
         for name, (x, y) in of.items():
             axes.plot(x, y, marker="o", markersize=4, label=name)
-        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.set(xlabel=xlabel, ylabel="" if ylabel == title else ylabel)
+        axes.locator_params(axis="x", nbins=6)
         if limits:
             axes.set_ylim(*limits)
         if len(of) > 1:

@@ -66,10 +66,11 @@ VARIANTS = {
 SETTINGS = {
     "scenes": "rendered scenes that every number is a mean over, unless it says otherwise",
     "pictures": "pictures that are each sent into six actions",
+    "seed_of_the_scenes": "another one gives other scenes",
     "num_frames": "frames in a clip",
     "steps": "sampling steps (DDIM)",
     "cfg": "guidance, 1 = none; not read where there is dual guidance",
-    "seed": "tells which scenes, and the noise",
+    "seed": "of the noise; every scene adds a number of its own",
     "keep_probability": "p of the frame similarity prior: share of the picture that the start keeps sharp",
     "start_time": "t0: where in the noise schedule sampling starts",
     "blur_kernel": "side of the prior's blur, in latent pixels",

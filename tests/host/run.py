@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = "Scripts" if os.name == "nt" else "bin"
 REQUIREMENTS = ["pytest>=8", "websocket-client>=1.7", "diffusers>=0.35,<1", "-r", str(ROOT / "requirements.txt")]
 REQUIREMENTS += ["filelock>=3.12", "rich>=13", "tenacity>=8.2.2", "typer>=0.12"]  # of `firstframe queue`
+REQUIREMENTS += ["matplotlib>=3.8", "opencv-python-headless>=4.9"]  # of FirstFrameMeasure
 SITE_PACKAGES = "import os, sysconfig; print(os.path.realpath(sysconfig.get_path('purelib')))"
 HOST_PACKAGES = "import aiohttp, av, comfyui_frontend_package, torch, torchsde"
 

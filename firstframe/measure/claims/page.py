@@ -8,10 +8,11 @@ from typing import Any
 
 from ..figures import as_plot
 from ..films import films_in
-from ..page.blocks import Page, Section, Still, Table
+from ..page.blocks import Film, Films, Page, Section, Still, Table
 from ..pages import bars_of_variants, named_rows
+from ..scenes import ACTIONS
 from .plots import PANELS
-from .sections import PRIOR_SCENES, SHOWN_SCALES
+from .sections import PRIOR_SCENES, PRIOR_STEPS, SHOWN_SCALES
 
 TEXTS = {
     "parts": (
@@ -36,15 +37,15 @@ TEXTS = {
     ),
     "prior": (
         "The frame similarity prior",
-        f"Motion and stability over t0, where sampling starts, and p, the share of the picture that stays sharp; "
-        f"{PRIOR_SCENES} scenes at most.",
+        "Motion and stability of the adapter's clips over t0, where sampling starts, and p, the share of the picture "
+        f"that stays sharp; in {PRIOR_STEPS} steps or more.",
     ),
 }
 
 
 def claims_page(claims: Mapping[str, Any], folder: Path) -> Page:
     """Of what :func:`.measure_claims` wrote into a folder, in the order of TEXTS; what was not measured is absent."""
-    sections = [_section(name, claims[name], folder) for name in TEXTS if name in claims]
+    sections = [_section(name, claims, folder) for name in TEXTS if name in claims]
     variants = dict.fromkeys(name for part in ("parts", "other_look") for name in claims.get(part, {}))
     return Page(
         title="FirstFrame: the papers' claims on rendered scenes",
@@ -59,16 +60,29 @@ def claims_page(claims: Mapping[str, Any], folder: Path) -> Page:
     )
 
 
-def _section(name: str, measured: Any, folder: Path) -> Section:
+def _section(name: str, claims: Mapping[str, Any], folder: Path) -> Section:
     title, text = TEXTS[name]
+    measured = claims[name]
     by_variant = isinstance(measured, dict)
     plots = bars_of_variants(measured, {}) if by_variant else [as_plot(panel) for panel in PANELS[name][1](measured)]
+    films = films_in(folder / "films" / name)
     still = folder / f"{name}_frames.png"
     return Section(
         title,
         text,
-        tables=[Table(title, named_rows(measured) if by_variant else measured)],
+        tables=[Table(_means_over(name, claims), named_rows(measured) if by_variant else measured)],
         plots=plots,
-        films=films_in(folder / "films" / name),
+        films=_under_each_prompt(films) if name == "actions" else films,
         stills=[Still(still, f"{title}: clips frame by frame")] if still.exists() else [],
     )
+
+
+def _means_over(name: str, claims: Mapping[str, Any]) -> str:
+    scenes, pictures = claims["scenes"], claims["pictures"]
+    clips = {"actions": len(ACTIONS) * pictures, "image_scale": pictures, "prior": min(scenes, PRIOR_SCENES)}
+    return f"Means over {clips.get(name, scenes)} clips for each row"
+
+
+def _under_each_prompt(films: list[Films]) -> list[Films]:
+    """Clips of one picture, each under its prompt, side by side."""
+    return [Films("One picture under each prompt", [Film(group.films[0].file, group.caption) for group in films])]

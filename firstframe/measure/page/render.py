@@ -88,7 +88,8 @@ def _cell(value: Any, key: str) -> Markup:
         return Markup({None: "none", True: "yes", False: "no"}[value])
     if not isinstance(value, int | float):
         return Markup("{}").format(plain(str(value)))
-    shown = f"{value:.{NUMBERS[key].digits}f}" if key in NUMBERS else str(value)
+    digits = NUMBERS[key].digits if key in NUMBERS else None
+    shown = str(value) if digits is None else f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.0"
     return Markup('<data value="{0}" title="{0}">{1}</data>').format(value, shown)
 
 
@@ -98,7 +99,8 @@ def _keys(page: Page) -> set[str]:
 
 def _settings(report: Mapping[str, Any]) -> dict[str, Any]:
     """Of the sampling, and what else was asked for."""
-    asked = {key: report[key] for key in ("scenes", "pictures") if key in report}
+    names = {"scenes": "scenes", "pictures": "pictures", "seed": "seed_of_the_scenes"}
+    asked = {name: report[key] for key, name in names.items() if key in report}
     return asked | _flat(report["settings"])
 
 

@@ -1,0 +1,91 @@
+"""Numbers of a finished video."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+import torch
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..firstframe.errors import FirstFrameError
+from ..firstframe.reference import prepare_picture
+from .aliases import search_aliases
+
+PACKAGES = {"cv2": "opencv-python-headless", "matplotlib": "matplotlib"}
+
+
+class Measure(io.ComfyNode):
+    """How near a video stays to its picture, how much it moves, how steadily, frame by frame."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameMeasure",
+            display_name="Measure Video",
+            category="FirstFrame/video",
+            **search_aliases("metrics", "ssim", "optical flow", "flicker", "compare videos", "plot"),
+            description=(
+                "Draws over the frames: likeness to the picture, brightness and contrast against it, motion, and "
+                "flicker. A second video is drawn beside the first. Needs OpenCV and matplotlib in ComfyUI's Python."
+            ),
+            inputs=[
+                io.Image.Input("images", tooltip="The frames of a video, two or more."),
+                io.Image.Input(
+                    "picture",
+                    tooltip=(
+                        "The picture to compare with, best the IMAGE of Encode Reference Picture. Where its size is "
+                        "not that of the frames it is resized, and what sticks out is cropped."
+                    ),
+                ),
+                io.String.Input("name", default="video", tooltip="What the video is called in the plot."),
+                io.Image.Input(
+                    "other", optional=True, tooltip="A second video to compare with, of any size and length."
+                ),
+                io.String.Input(
+                    "other_name", default="other", optional=True, tooltip="What the second video is called in the plot."
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="plot", tooltip="Five drawings over the frames, side by side."),
+                io.String.Output(
+                    display_name="numbers", tooltip="All numbers of all frames as JSON, with their means."
+                ),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls, images: Tensor, picture: Tensor, name: str, other: Tensor | None = None, other_name: str = "other"
+    ) -> io.NodeOutput:
+        _check_packages()
+        from ..firstframe.measure.figures import pixels, side_by_side
+        from ..firstframe.measure.frames import as_json, as_text, frame_numbers, frame_panels
+
+        if other is not None and name == other_name:
+            raise FirstFrameError(f"both videos are called {name!r}: give the second one another name")
+        videos = {name: images} if other is None else {name: images, other_name: other}
+        measured = {of: frame_numbers(video[..., :3], _beside(picture, video)) for of, video in videos.items()}
+        plot = torch.from_numpy(pixels(side_by_side("", frame_panels(measured)))).float()[None] / 255
+        shown = {**ui.PreviewImage(plot, cls=cls).as_dict(), **ui.PreviewText(as_text(measured)).as_dict()}
+        return io.NodeOutput(plot, as_json(measured), ui=shown)
+
+
+def _check_packages() -> None:
+    """OpenCV and matplotlib are not among ComfyUI's own requirements."""
+    if missing := [package for module, package in PACKAGES.items() if find_spec(module) is None]:
+        names = " ".join(missing)
+        raise FirstFrameError(
+            f"Measure Video needs {names}, which ComfyUI's Python does not have. Install with: "
+            f"{sys.executable} -m pip install {names}"
+        )
+
+
+def _beside(picture: Tensor, video: Tensor) -> Tensor:
+    """The picture (H, W, 3) in the size of a video."""
+    height, width = video.shape[1:3]
+    if picture.shape[1:3] == (height, width):
+        return picture[0, ..., :3]
+    return prepare_picture(picture, width, height)[0].movedim(0, -1)
