@@ -17,7 +17,7 @@ class Bars:
         self._console = Console(highlight=False, soft_wrap=True)
         columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
-        self._servers = {server: self._progress.add_task(escape(server), total=None) for server in servers}
+        self._servers = {server: self._progress.add_task(escape(server), total=1) for server in servers}
         self._all = self._progress.add_task("all jobs", total=jobs)
         self._ended, self._jobs = 0, jobs
 
@@ -37,9 +37,11 @@ class Bars:
         """A job is done or has failed."""
         self._ended += 1
         self._progress.update(self._all, completed=self._ended)
+        server = event["server"]
+        self._progress.update(self._servers[server], description=escape(server), completed=0, total=1)
         done = event["event"] == "done"
         told = f"{event['seconds']:.1f} s" if done else event["reason"]
-        line = f"{event['event']:6} {self._ended}/{self._jobs}  {job}  {event['server']}  {told}"
+        line = f"{event['event']:6} {self._ended}/{self._jobs}  {job}  {server}  {told}"
         self._console.print(escape(line), style=None if done else "red")
 
     def note(self, text: str) -> None:
