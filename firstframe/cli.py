@@ -67,7 +67,9 @@ def animate(
         list[str],
         typer.Option(help='What happens, e.g. "a red fish moves left slowly". Give it again for what happens next.'),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="An .mp4, .webm or .gif file.")] = Path("out.mp4"),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="An .mp4, .webm, .gif or .webp file, or a new folder for png files.")
+    ] = Path("out.mp4"),
     negative: Annotated[str, typer.Option(help="What should not be seen.")] = "",
     frames: Frames = 16,
     steps: Steps = 20,

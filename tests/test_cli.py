@@ -49,6 +49,13 @@ def test_animate(run, picture):
     assert (made_by["prompts"], made_by["seed"], made_by["num_frames"]) == (["a red fish"], 7, 3)
 
 
+def test_a_webp_and_a_folder_of_png(run, picture):
+    assert animated(run, picture, "clip.webp").shape == (3, 48, 64, 3)
+    assert animated(run, picture, "frames").shape == (3, 48, 64, 3)
+    again = run("animate", picture, "--prompt", "a red fish", "-o", picture.parent / "frames", *FAST)
+    assert again.exit_code == 1 and "is there already" in again.stderr
+
+
 def test_it_starts_with_the_picture(run, picture):
     frames = animated(run, picture, "clip.mp4").float() / 255
     shrunk = functional.avg_pool2d(prepare_picture(picture, 64, 48), 8)
