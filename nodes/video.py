@@ -50,10 +50,10 @@ class SaveVideo(io.ComfyNode):
                     default="mp4",
                     tooltip=(
                         "mp4: H.264, plays everywhere. webm: VP9. gif: 256 colours, no player needed. mp4 10-bit: "
-                        "smoother gradients; plays in Chromium and VLC, not on every phone, television or in every "
-                        "browser. mp4 near-lossless: 10 bits and full colour resolution, for editors; plays where "
-                        "mp4 10-bit does, at most. webm av1: 10 bits, smaller files, slower to write. webp: an "
-                        "animated picture. png: a folder with every frame exactly as it is."
+                        "smoother gradients; Chromium plays it, not every other browser, phone or television does. "
+                        "mp4 near-lossless: 10 bits and full colour resolution, for editors; Chromium plays it, few "
+                        "other players do. webm av1: 10 bits, smaller files, slower to write. webp: an animated "
+                        "picture. png: a folder with every frame as it is, in 8 bits."
                     ),
                 ),
                 io.Audio.Input(
