@@ -5,7 +5,15 @@ import torch
 from kornia.filters import gaussian_blur2d
 
 from firstframe.errors import FirstFrameError, ModelMismatchError, PictureError
-from firstframe.prior import MOTION, draw_mask, frame_similarity_prior, low_pass, mask_generator, similar_clip, similar_frames
+from firstframe.prior import (
+    MOTION,
+    draw_mask,
+    frame_similarity_prior,
+    low_pass,
+    mask_generator,
+    similar_clip,
+    similar_frames,
+)
 
 
 @pytest.fixture
