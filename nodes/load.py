@@ -81,7 +81,7 @@ class LoadMotionModule(io.ComfyNode):
             display_name="Load Motion Module",
             category=CATEGORY,
             **search_aliases("AnimateDiff loader", "load AnimateDiff model", "AnimateLCM", "mm_sd_v15"),
-            description="An AnimateDiff motion module (v1, v2 or v3) for Stable Diffusion 1.5.",
+            description="An AnimateDiff motion module (v1, v2, v3 or AnimateLCM) for Stable Diffusion 1.5.",
             inputs=[
                 io.Combo.Input(
                     "motion_module",
