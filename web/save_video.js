@@ -6,6 +6,6 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass !== "FirstFrameSaveVideo") return;
     const prefix = node.widgets.find((widget) => widget.name === "filename_prefix");
-    prefix.serializeValue = () => window.comfyAPI.utils.applyTextReplacements(app.graph, prefix.value);
+    prefix.serializeValue = () => window.comfyAPI.utils.applyTextReplacements(app, prefix.value);
   },
 });
