@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,8 +23,12 @@ BIN = "Scripts" if os.name == "nt" else "bin"
 REQUIREMENTS = ["pytest>=8", "websocket-client>=1.7", "diffusers>=0.35,<1", "-r", str(ROOT / "requirements.txt")]
 REQUIREMENTS += ["filelock>=3.12", "rich>=13", "tenacity>=8.2.2", "typer>=0.12"]  # of `firstframe queue`
 REQUIREMENTS += ["matplotlib>=3.8", "opencv-python-headless>=4.9"]  # of FirstFrameMeasure
+REQUIREMENTS += ["playwright>=1.49"]  # of test_browser.py; the browser itself is this machine's
 SITE_PACKAGES = "import os, sysconfig; print(os.path.realpath(sysconfig.get_path('purelib')))"
-HOST_PACKAGES = "import aiohttp, av, comfyui_frontend_package, torch, torchsde"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+EDITOR = ("comfyui-frontend-package", "comfyui-workflow-templates")
+EDITOR_VERSIONS = f"import importlib.metadata as m; print(*(f'{{name}}=={{m.version(name)}}' for name in {EDITOR}))"
+HOST_PACKAGES = "import aiohttp, av, comfyui_frontend_package, comfyui_workflow_templates, torch, torchsde"
 
 
 def find_hosts() -> list[Path]:
@@ -58,6 +63,26 @@ def overlay(python: Path) -> Path:
     return overlaid
 
 
+def find_browser() -> str | None:
+    """The program of this machine's Chromium or Chrome."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def editor(host: Path, python: Path) -> Path | None:
+    """A folder with the editor that a ComfyUI pins, where ``python`` has another one; None where it has the same."""
+    requirements = (host / "requirements.txt").read_text("utf-8").split()
+    pins = [line for line in requirements if line.startswith(EDITOR)]
+    if set(pins) <= set(output(python, "-c", EDITOR_VERSIONS).split()):
+        return None
+    folder = python.parents[1] / "editors" / hashlib.sha256(" ".join(pins).encode()).hexdigest()[:8]
+    done = folder / "done"
+    if not done.exists():
+        command = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", folder, *pins]
+        subprocess.run(command, check=True)
+        done.touch()
+    return folder
+
+
 def output(python: Path, *arguments: str) -> str:
     """What a Python prints."""
     return subprocess.run([python, *arguments], check=True, capture_output=True, text=True).stdout.strip()
@@ -69,8 +94,10 @@ def run(host: Path, options: list[str]) -> int:
     tests = ROOT / "tests" / "host"
     settings = ["--rootdir", ROOT, "-c", ROOT / "pyproject.toml", "--confcutdir", tests]
     environment = {**os.environ, "COMFYUI_PATH": str(host), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [overlay(find_python(host)), "-m", "pytest", *settings, tests, *options]
-    return subprocess.run(command, cwd=host, env=environment).returncode
+    python = overlay(find_python(host))
+    if find_browser() and (pinned := editor(host, python)):
+        environment["PYTHONPATH"] = str(pinned)
+    return subprocess.run([python, "-m", "pytest", *settings, tests, *options], cwd=host, env=environment).returncode
 
 
 def main() -> int:

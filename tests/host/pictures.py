@@ -1,0 +1,108 @@
+"""Pictures of graphs as ComfyUI's editor shows them, in the first ComfyUI that COMFYUI_PATH names. Needs Chromium.
+
+    python tests/host/pictures.py
+
+Writes docs/images/graph.png (the quickstart after a run) and, for the template browser, a picture of every workflow
+that needs published weights: it has no clip to show. FIRSTFRAME_PACKS names a folder with other packs, for the
+workflow with AnimateDiff-Evolved and IPAdapter_plus.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from run import ROOT, find_hosts, find_python, overlay
+
+SUFFIXES = (".safetensors", ".pth", ".ckpt")
+FOLDERS = ("animatediff_models", "checkpoints", "clip_vision", "controlnet", "diffusion_models", "firstframe")
+FOLDERS += ("ipadapter", "loras", "text_encoders", "vae")
+PACKS = ("ComfyUI-AnimateDiff-Evolved", "ComfyUI_IPAdapter_plus")
+MARGIN = 12
+BOX = """() => {
+  const { scale, offset } = app.canvas.ds, boxes = app.graph.nodes.map((node) => [...node.boundingRect]);
+  const [left, top] = [0, 1].map((axis) => Math.min(...boxes.map((box) => box[axis])));
+  const [right, bottom] = [0, 1].map((axis) => Math.max(...boxes.map((box) => box[axis] + box[axis + 2])));
+  return [(left + offset[0]) * scale, (top + offset[1]) * scale, (right - left) * scale, (bottom - top) * scale];
+}"""
+
+
+def opened(name: str) -> dict[str, Any]:
+    """A workflow as the editor opens it."""
+    graph: dict[str, Any] = json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8"))
+    return graph
+
+
+def name_files(base: Path, graphs: list[dict[str, Any]]) -> None:
+    """Empty files with the names that graphs ask for: else the editor marks them as missing."""
+    values = [value for graph in graphs for node in graph["nodes"] for value in node.get("widgets_values") or ()]
+    for folder in FOLDERS:
+        (base / "models" / folder).mkdir(parents=True)
+        for value in values:
+            if isinstance(value, str) and value.endswith(SUFFIXES):
+                (base / "models" / folder / value).touch()
+    (base / "input").mkdir()
+    shutil.copy(ROOT / "firstframe" / "tiny" / "example.png", base / "input")
+
+
+def taken(editor: Any) -> Any:
+    """A picture of all nodes."""
+    from PIL import Image
+
+    editor.fit()
+    left, top, width, height = editor.page.evaluate(BOX)
+    clip = {"x": left - MARGIN, "y": top - MARGIN, "width": width + 2 * MARGIN, "height": height + 2 * MARGIN}
+    return Image.open(BytesIO(editor.page.screenshot(clip=clip))).convert("RGB")
+
+
+def main(host: Path) -> None:
+    """Runs in the overlay's Python."""
+    from browser import chromium, editor
+    from harness import running_server
+
+    packs = Path(os.environ["FIRSTFRAME_PACKS"]) if "FIRSTFRAME_PACKS" in os.environ else None
+    bare = [
+        file.stem for file in (ROOT / "workflows").glob("*.json") if "FirstFrameLoadTinyModel" not in file.read_text()
+    ]
+    names = [name for name in bare if packs or name != "animatediff_evolved"]
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+        base = Path(folder) / "base"
+        name_files(base, [opened(name) for name in names])
+        more = [packs / name for name in PACKS] if packs else []
+        with running_server(host, base, more) as server, editor(browser, server, base, scale=2) as shown:
+            shown.page.evaluate("() => app.extensionManager.command.execute('Workspace.ToggleFocusMode')")
+            for name in names:
+                shown.open(opened(name))
+                if covered := shown.overlaps():
+                    print(f"{name}: {covered} lie on each other")
+                picture = taken(shown)
+                picture.thumbnail((512, 512))
+                picture.save(ROOT / "workflows" / f"{name}.jpg", quality=85)
+            picture_of_run(shown).save(ROOT / "docs" / "images" / "graph.png", optimize=True)
+
+
+def picture_of_run(editor: Any) -> Any:
+    """The quickstart with its video, in 256 colours."""
+    from PIL.Image import Dither, Quantize
+
+    editor.open(opened("quickstart"))
+    editor.page.evaluate("() => app.queuePrompt(0)")
+    editor.page.wait_for_function("() => window.ended", timeout=0)
+    editor.page.wait_for_function("() => document.querySelector('video')?.readyState >= 2")
+    editor.page.locator("video").evaluate("(video) => (video.currentTime = 1)")
+    return taken(editor).quantize(256, Quantize.FASTOCTREE, dither=Dither.NONE)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        (host, *_) = find_hosts()
+        subprocess.run([overlay(find_python(host)), __file__, host], cwd=host, check=True)
