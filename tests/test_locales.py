@@ -82,16 +82,17 @@ def test_help_has_the_title_of_the_node_and_all_sections(id: str, language: str)
     assert [line for line in lines if line in SECTIONS[language]] == SECTIONS[language]
 
 
-def tabled(text: str, names: Iterable[str]) -> set[str]:
-    """The names that stand in the first column of a page's tables."""
-    column = " ".join(line.split("|")[1] for line in text.splitlines() if line.startswith("|"))
-    return {name for name in names if re.search(rf"(?<![A-Za-z_]){name}(?![A-Za-z_])", column)}
+def explained(text: str, names: Iterable[str]) -> set[str]:
+    """The names that a page's list of inputs begins a line with, or that stand in the first column of its tables."""
+    begun = re.findall(r"^(?:- \*\*(.+?)\*\*|\|(.+?)\|)", text, re.MULTILINE)
+    beginnings = " ".join(item or cell for item, cell in begun)
+    return {name for name in names if re.search(rf"(?<![A-Za-z_]){name}(?![A-Za-z_])", beginnings)}
 
 
 @pytest.mark.parametrize("id", NODES)
 def test_help_in_both_languages_is_about_the_same_things(id: str) -> None:
     english, translated = page(id, "en"), page(id, "zh")
-    assert tabled(translated, NODES[id]["inputs"]) == tabled(english, NODES[id]["inputs"])
+    assert explained(translated, NODES[id]["inputs"]) == explained(english, NODES[id]["inputs"])
     assert numbers(translated) == numbers(english)
     for quoted in re.findall(r"`firstframe [^`]*`|https?://[^)]*", english):
         assert quoted in translated
@@ -102,4 +103,4 @@ def test_help_is_about_every_input_that_has_a_value(id: str) -> None:
     """Sockets explain themselves."""
     inputs = {**SURFACE[id]["input"].get("required", {}), **SURFACE[id]["input"].get("optional", {})}
     values = {name for name, (kind, _) in inputs.items() if kind in WIDGETS}
-    assert tabled(page(id, "en"), values) == values
+    assert explained(page(id, "en"), values) == values
