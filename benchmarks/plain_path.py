@@ -3,9 +3,10 @@
     python benchmarks/plain_path.py --before 46889bc --rounds 5 --out benchmarks/results
 
 Samples the example picture with the tiny model in ComfyUI (found as tests/host/run.py finds it), by turns with the code
-of that revision and with this checkout's, each time in a process of its own. Writes plain_path.json and plain_path.md:
-seconds per step (medians over steps and rounds), their ratio, and whether the
-latents are the same to the last bit. 46889bc is the last revision before windows, schedules and previews came.
+of that revision and with this checkout's, each time in a process of its own; the one that goes first changes. Writes
+plain_path.json and plain_path.md: seconds per step (the median of a round, of the fastest round, because whatever else
+the machine does only ever adds), their ratio, how many floating point operations there were, and whether the latents
+are the same to the last bit. 46889bc is the last revision before windows, schedules and previews came.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES, STEPS, CFG = 16, 12, 2.0
 CAPTIONS = ("a yellow star moves right quickly, still camera", "")
@@ -33,7 +37,10 @@ from run import find_hosts, find_python, overlay  # noqa: E402
 
 
 def sample(checkout: Path) -> dict[str, Any]:
-    """Seconds of the median step and a digest of the latents. Imports the host, and the pack's core in ``checkout``."""
+    """Seconds of the median step, operations of a whole run, and a digest of its latents.
+
+    Imports the host, and the pack's core in ``checkout``.
+    """
     sys.argv = ["main.py", "--cpu"]
     sys.path[:] = [str(Path.cwd()), str(checkout), *sys.path]
     import comfy.options
@@ -54,23 +61,33 @@ def sample(checkout: Path) -> dict[str, Any]:
     model = hold_first_frame(apply_adapter(tiny.load_tiny_model(), tiny.load_tiny_adapter(), 1.0), latent)
     start = fold_frames(similar_frames(latent, FRAMES, 0.5, mask_generator(0)))
     positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in CAPTIONS)
-    times = []
-    latents = comfy.sample.sample(
-        model,
-        comfy.sample.prepare_noise(start, 0),
-        STEPS,
-        CFG,
-        "euler",
-        "ddim_uniform",
-        positive,
-        negative,
-        start,
-        callback=lambda *_: times.append(time.perf_counter()),
-        disable_pbar=True,
-        seed=0,
-    )
+    times: list[float] = []
+
+    def run() -> Tensor:
+        return comfy.sample.sample(
+            model,
+            comfy.sample.prepare_noise(start, 0),
+            STEPS,
+            CFG,
+            "euler",
+            "ddim_uniform",
+            positive,
+            negative,
+            start,
+            callback=lambda *_: times.append(time.perf_counter()),
+            disable_pbar=True,
+            seed=0,
+        )
+
+    latents = run()
     steps = [after - before for before, after in pairwise(times)]
-    return {"seconds": median(steps), "latents": hashlib.sha256(latents.cpu().numpy().tobytes()).hexdigest()}
+    with FlopCounterMode(display=False) as counted:
+        run()
+    return {
+        "seconds": median(steps),
+        "operations": counted.get_total_flops(),
+        "latents": hashlib.sha256(latents.cpu().numpy().tobytes()).hexdigest(),
+    }
 
 
 def sample_in_new_process(checkout: Path) -> dict[str, Any]:
@@ -94,33 +111,38 @@ def checkout_of(revision: str) -> Iterator[Path]:
 
 def measure(revision: str, rounds: int) -> dict[str, Any]:
     with checkout_of(revision) as before:
-        runs = [
-            {name: sample_in_new_process(path) for name, path in (("before", before), ("now", ROOT))}
-            for _ in range(rounds)
-        ]
-    seconds = {name: median(run[name]["seconds"] for run in runs) for name in ("before", "now")}
+        checkouts = {"before": before, "now": ROOT}
+        runs = [{name: sample_in_new_process(checkouts[name]) for name in _turns(index)} for index in range(rounds)]
+    seconds = {name: min(run[name]["seconds"] for run in runs) for name in checkouts}
+    operations = {name: runs[0][name]["operations"] for name in checkouts}
     digests = {run[name]["latents"] for run in runs for name in run}
-    spread = max(run["before"]["seconds"] for run in runs) / min(run["before"]["seconds"] for run in runs)
+    spread = max(run["before"]["seconds"] for run in runs) / seconds["before"]
     ratio = seconds["now"] / seconds["before"]
     return {
         "before": revision,
         "rounds": rounds,
         "seconds_per_step": seconds,
         "ratio": ratio,
+        "operations": operations,
         "slowest_to_fastest_round_before": spread,
         "same_bits": len(digests) == 1,
     }
 
 
+def _turns(index: int) -> tuple[str, str]:
+    return ("before", "now") if index % 2 else ("now", "before")
+
+
 def as_markdown(report: dict[str, Any]) -> str:
     same = "the same to the last bit" if report["same_bits"] else "NOT the same"
+    operations = "{before:,} before, {now:,} now".format(**report["operations"])
     return (
         f"| seconds per step | before ({report['before']}) | now | ratio | slowest to fastest round before |\n"
         "|---|---|---|---|---|\n"
         f"| tiny, 128 px x {FRAMES} frames | {report['seconds_per_step']['before']:.3f} "
         f"| {report['seconds_per_step']['now']:.3f} | x{report['ratio']:.2f} "
         f"| x{report['slowest_to_fastest_round_before']:.2f} |\n\n"
-        f"Latents of {report['rounds']} rounds: {same}.\n"
+        f"Latents of {report['rounds']} rounds: {same}. Floating point operations of a run: {operations}.\n"
     )
 
 
