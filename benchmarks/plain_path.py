@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from host_sampling import sample_clip
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,8 +47,6 @@ def sample(checkout: Path) -> dict[str, Any]:
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    import comfy.sample
-
     from firstframe.bindings.comfy import tiny
     from firstframe.bindings.comfy.adapter import apply_adapter
     from firstframe.bindings.comfy.first_frame import hold_first_frame
@@ -60,24 +59,11 @@ def sample(checkout: Path) -> dict[str, Any]:
     latent = vae.encode(picture.movedim(1, -1))
     model = hold_first_frame(apply_adapter(tiny.load_tiny_model(), tiny.load_tiny_adapter(), 1.0), latent)
     start = fold_frames(similar_frames(latent, FRAMES, 0.5, mask_generator(0)))
-    positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in CAPTIONS)
+    prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in CAPTIONS]
     times: list[float] = []
 
     def run() -> Tensor:
-        return comfy.sample.sample(
-            model,
-            comfy.sample.prepare_noise(start, 0),
-            STEPS,
-            CFG,
-            "euler",
-            "ddim_uniform",
-            positive,
-            negative,
-            start,
-            callback=lambda *_: times.append(time.perf_counter()),
-            disable_pbar=True,
-            seed=0,
-        )
+        return sample_clip(model, prompts, start, STEPS, CFG, lambda *_: times.append(time.perf_counter()))
 
     latents = run()
     steps = [after - before for before, after in pairwise(times)]

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from host_sampling import sample_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 LENGTH, OVERLAP, STEPS, CFG = 16, 6, 10, 2.0
@@ -42,7 +43,6 @@ def sample(way: str, num_frames: int, picture: np.ndarray, caption: str) -> tupl
 
     comfy.options.enable_args_parsing()
     import comfy.model_management
-    import comfy.sample
 
     sys.argv = arguments
     from firstframe.bindings.comfy import tiny
@@ -57,21 +57,10 @@ def sample(way: str, num_frames: int, picture: np.ndarray, caption: str) -> tupl
     model = hold_first_frame(apply_adapter(tiny.load_tiny_model(), tiny.load_tiny_adapter(), 1.0), latent)
     model = apply_windows(model, LENGTH, OVERLAP) if way == "anchored" else plain_windows(model)
     start = fold_frames(similar_frames(latent, num_frames, 0.5, mask_generator(0)))
-    positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (caption, ""))
+    prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (caption, "")]
     comfy.model_management.load_models_gpu([model, *model.get_nested_additional_models()])
     before = resident_bytes()
-    clip_latents = comfy.sample.sample(
-        model,
-        comfy.sample.prepare_noise(start, 0),
-        STEPS,
-        CFG,
-        "euler",
-        "ddim_uniform",
-        positive,
-        negative,
-        start,
-        seed=0,
-    )
+    clip_latents = sample_clip(model, prompts, start, STEPS, CFG, None)
     peak = resident_bytes() - before
     return peak, vae.decode(clip_latents)
 
