@@ -25,7 +25,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from host_sampling import sample_clip
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -47,6 +46,8 @@ def sample(checkout: Path) -> dict[str, Any]:
     import comfy.options
 
     comfy.options.enable_args_parsing()
+    from host_sampling import sample_clip
+
     from firstframe.bindings.comfy import tiny
     from firstframe.bindings.comfy.adapter import apply_adapter
     from firstframe.bindings.comfy.first_frame import hold_first_frame

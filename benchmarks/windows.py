@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from host_sampling import sample_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 LENGTH, OVERLAP, STEPS, CFG = 16, 6, 10, 2.0
@@ -45,6 +44,8 @@ def sample(way: str, num_frames: int, picture: np.ndarray, caption: str) -> tupl
     import comfy.model_management
 
     sys.argv = arguments
+    from host_sampling import sample_clip
+
     from firstframe.bindings.comfy import tiny
     from firstframe.bindings.comfy.adapter import apply_adapter
     from firstframe.bindings.comfy.first_frame import hold_first_frame
