@@ -28,10 +28,10 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
-from firstframe.adapter import I2VAdapter
 from firstframe.bindings.diffusers import Retention, inject, unet_config
-from firstframe.motion import MotionConfig, MotionModule
-from firstframe.retention import RetentionBranch, RetentionConfig
+from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.motion import MotionConfig, MotionModule
+from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.tiny.config import MOTION, NUM_FRAMES, SIZE, UNET
 
 WAYS = ("base", "+ motion", "+ motion + adapter", "+ motion + adapter + retention")

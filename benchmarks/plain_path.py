@@ -48,12 +48,12 @@ def sample(checkout: Path) -> dict[str, Any]:
     comfy.options.enable_args_parsing()
     from host_sampling import sample_clip
 
-    from firstframe.bindings.comfy import tiny
     from firstframe.bindings.comfy.adapter import apply_adapter
     from firstframe.bindings.comfy.first_frame import hold_first_frame
-    from firstframe.prior import mask_generator, similar_frames
-    from firstframe.reference import prepare_picture
+    from firstframe.clips.reference import prepare_picture
+    from firstframe.sampling.prior import mask_generator, similar_frames
     from firstframe.shapes import fold_frames
+    from firstframe.tiny import comfy as tiny
 
     vae, clip = tiny.load_tiny_vae(), tiny.load_tiny_clip()
     picture = prepare_picture(checkout / "firstframe" / "tiny" / "example.png", 128, 128)

@@ -46,12 +46,12 @@ def sample(way: str, num_frames: int, picture: np.ndarray, caption: str) -> tupl
     sys.argv = arguments
     from host_sampling import sample_clip
 
-    from firstframe.bindings.comfy import tiny
     from firstframe.bindings.comfy.adapter import apply_adapter
     from firstframe.bindings.comfy.first_frame import hold_first_frame
     from firstframe.bindings.comfy.windows import apply_windows
-    from firstframe.prior import mask_generator, similar_frames
+    from firstframe.sampling.prior import mask_generator, similar_frames
     from firstframe.shapes import fold_frames
+    from firstframe.tiny import comfy as tiny
 
     vae, clip = tiny.load_tiny_vae(), tiny.load_tiny_clip()
     latent = vae.encode(torch.from_numpy(picture)[None])
@@ -100,7 +100,7 @@ def sample_in_new_process(way: str, num_frames: int, picture: np.ndarray, captio
 
 def still_scenes(count: int) -> list[tuple[np.ndarray, str]]:
     """Pictures (H, W, 3) of scenes that no training saw, with what happens in them: something slow, a still camera."""
-    from firstframe.measure.scenes import action_clips
+    from firstframe.experiments.scenes import action_clips
 
     clips = [of_picture[0] for of_picture in action_clips(count, 0, LENGTH)]
     return [(clip.frames[0].numpy(), clip.scene.caption) for clip in clips]
@@ -108,7 +108,7 @@ def still_scenes(count: int) -> list[tuple[np.ndarray, str]]:
 
 def measure(count: int) -> dict[str, Any]:
     """Drift of 64 frames, and peak memory by length."""
-    from firstframe.metrics import first_frame_ssim
+    from firstframe.clips.metrics import first_frame_ssim
 
     scenes = still_scenes(count)
     drift = {}

@@ -14,11 +14,11 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from firstframe.bindings.diffusers import SamplingSettings
-from firstframe.measure.scenes import TrueClip, action_clips
-from firstframe.pipeline import Strengths, animate_picture
-from firstframe.reference import prepare_picture
+from firstframe.clips.reference import prepare_picture
+from firstframe.clips.video import to_uint8
+from firstframe.experiments.scenes import TrueClip, action_clips
 from firstframe.tiny.model import TinyModel, load_tiny
-from firstframe.video import to_uint8
+from firstframe.tiny.pipeline import Strengths, animate_picture
 
 FILE = Path(__file__).parent / "images" / "actions.gif"
 HEART, SQUARE = 15, 1

@@ -22,17 +22,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from firstframe.adapter import I2VAdapter
-from firstframe.attention import scaled_dot_product_attention
 from firstframe.bindings.diffusers import Retention, SamplingSettings, generate, inject
 from firstframe.bindings.diffusers.sampling import ddim_timesteps, draw_noise
-from firstframe.measure.scenes import TrueClip, held_out_clips, true_clip
-from firstframe.pipeline import animate_picture, decode_clip
-from firstframe.prior import mask_generator, similar_frames
+from firstframe.experiments.scenes import TrueClip, held_out_clips, true_clip
+from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.attention import scaled_dot_product_attention
+from firstframe.sampling.prior import mask_generator, similar_frames
 from firstframe.shapes import fold_frames
 from firstframe.sites import Site
 from firstframe.tiny.model import TinyModel, load_tiny
-from firstframe.training.scenes import render, sample_scene
+from firstframe.tiny.pipeline import animate_picture, decode_clip
+from firstframe.tiny.scenes import render, sample_scene
 
 IMAGES = Path(__file__).parent / "images"
 NUM_FRAMES, CELL = 16, 8  # frames of a clip, pixels of a picture to one of the latent

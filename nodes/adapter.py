@@ -7,9 +7,9 @@ from comfy_api.latest import io
 
 from ..firstframe.bindings.comfy.adapter import apply_adapter
 from ..firstframe.bindings.comfy.first_frame import hold_first_frame as hold
-from ..firstframe.guidance import LowPass
-from ..firstframe.reference import Reference
-from ..firstframe.strength import Strengths
+from ..firstframe.clips.reference import Reference
+from ..firstframe.sampling.guidance import LowPass
+from ..firstframe.sampling.strength import Strengths
 from . import types
 from .aliases import search_aliases
 from .low_pass import low_pass_inputs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..firstframe.color import match_color
+from ..firstframe.clips.color import match_color
 from .aliases import search_aliases
 
 

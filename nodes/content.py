@@ -9,8 +9,8 @@ from comfy_api.latest import io
 
 from ..firstframe.bindings.comfy.content_adapter import ContentAdapter, load_host_content_adapter
 from ..firstframe.bindings.comfy.image_tokens import apply_image_tokens, with_tokens
+from ..firstframe.clips.reference import Reference
 from ..firstframe.errors import PictureError
-from ..firstframe.reference import Reference
 from . import folders, types
 from .aliases import search_aliases
 

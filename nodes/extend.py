@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..firstframe.extend import join_clips, split_at_best
+from ..firstframe.clips.extend import join_clips, split_at_best
 from .aliases import search_aliases
 
 CATEGORY = "FirstFrame/video"

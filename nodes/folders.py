@@ -6,7 +6,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..firstframe.published.hints import how_to_get
+from ..firstframe.weights.hub.hints import how_to_get
 
 MOTION_MODULES = "animatediff_models"
 MOTION_LORAS = "animatediff_motion_lora"

@@ -11,9 +11,9 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..firstframe.bindings.comfy.guidance import DualGuider
-from ..firstframe.guidance import DualGuidance, LowPass
-from ..firstframe.prior import mask_generator, similar_frames
-from ..firstframe.reference import Reference
+from ..firstframe.clips.reference import Reference
+from ..firstframe.sampling.guidance import DualGuidance, LowPass
+from ..firstframe.sampling.prior import mask_generator, similar_frames
 from ..firstframe.shapes import fold_frames
 from . import types
 from .aliases import search_aliases

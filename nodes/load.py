@@ -6,8 +6,9 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..firstframe.bindings.comfy import tiny, weights
-from ..firstframe.reference import prepare_picture
+from ..firstframe.bindings.comfy import weights
+from ..firstframe.clips.reference import prepare_picture
+from ..firstframe.tiny import comfy as tiny
 from ..firstframe.tiny.config import SIZE
 from . import folders
 from .aliases import search_aliases

@@ -9,8 +9,8 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..firstframe.clips.reference import prepare_picture
 from ..firstframe.errors import FirstFrameError
-from ..firstframe.reference import prepare_picture
 from .aliases import search_aliases
 
 PACKAGES = {"cv2": "opencv-python-headless", "matplotlib": "matplotlib"}
@@ -61,8 +61,8 @@ class Measure(io.ComfyNode):
         cls, images: Tensor, picture: Tensor, name: str, other: Tensor | None = None, other_name: str = "other"
     ) -> io.NodeOutput:
         _check_packages()
-        from ..firstframe.measure.figures import pixels, side_by_side
-        from ..firstframe.measure.frames import as_json, as_text, frame_numbers, frame_panels
+        from ..firstframe.experiments.figures import pixels, side_by_side
+        from ..firstframe.experiments.frames import as_json, as_text, frame_numbers, frame_panels
 
         if other is not None and name == other_name:
             raise FirstFrameError(f"both videos are called {name!r}: give the second one another name")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..firstframe.prior import MOTION
+from ..firstframe.sampling.prior import MOTION
 
 CUSTOM = "custom"
 NAMED = {f"{name} (t0 {knobs.start_time:g}, p {knobs.keep_probability:g})": knobs for name, knobs in MOTION.items()}

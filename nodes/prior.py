@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..firstframe.prior import mask_generator, similar_frames
-from ..firstframe.reference import Reference
+from ..firstframe.clips.reference import Reference
+from ..firstframe.sampling.prior import mask_generator, similar_frames
 from ..firstframe.shapes import fold_frames
 from . import types
 from .aliases import search_aliases

@@ -10,8 +10,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..firstframe.bindings.comfy.vision import encode_image
+from ..firstframe.clips.reference import Fit, Reference, prepare_picture
 from ..firstframe.errors import PictureError
-from ..firstframe.reference import Fit, Reference, prepare_picture
 from . import types
 from .aliases import search_aliases
 

@@ -10,8 +10,8 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..firstframe.bindings.comfy import weights
 from ..firstframe.bindings.comfy.retention import apply_retention
-from ..firstframe.reference import Reference
-from ..firstframe.strength import Strengths
+from ..firstframe.clips.reference import Reference
+from ..firstframe.sampling.strength import Strengths
 from ..firstframe.weights import has_motion_module
 from . import folders, types
 from .aliases import search_aliases

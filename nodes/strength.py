@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..firstframe.errors import FirstFrameError
-from ..firstframe.strength import Curve, Strengths
+from ..firstframe.sampling.strength import Curve, Strengths
 from . import types
 from .aliases import search_aliases
 

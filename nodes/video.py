@@ -14,8 +14,8 @@ from comfy.utils import ProgressBar
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..firstframe.clips.video import FORMATS, Sound, write_clip
 from ..firstframe.errors import FirstFrameError
-from ..firstframe.video import FORMATS, Sound, write_clip
 from .aliases import search_aliases
 
 

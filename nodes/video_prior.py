@@ -8,7 +8,7 @@ import torch
 from comfy.sampler_helpers import prepare_mask
 from comfy_api.latest import io
 
-from ..firstframe.prior import mask_generator, similar_clip
+from ..firstframe.sampling.prior import mask_generator, similar_clip
 from .aliases import search_aliases
 from .prior import blur_inputs
 

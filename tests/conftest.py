@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from firstframe.adapter import I2VAdapter
 from firstframe.bindings.diffusers import unet_config
-from firstframe.motion import MotionConfig, MotionModule
-from firstframe.retention import RetentionBranch, RetentionConfig
+from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.motion import MotionConfig, MotionModule
+from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.tiny.model import TinyModel
 
 torch.set_num_threads(1)

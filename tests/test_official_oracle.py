@@ -11,8 +11,8 @@ from torch import Tensor
 
 from firstframe.bindings.diffusers import SamplingSettings, animatediff_scheduler, inject
 from firstframe.bindings.diffusers.sampling import ddim_timesteps, denoise
-from firstframe.color import match_color
-from firstframe.prior import low_pass
+from firstframe.clips.color import match_color
+from firstframe.sampling.prior import low_pass
 from firstframe.shapes import fold_frames, unfold_frames
 from firstframe.sites import Site
 from firstframe.weights import load_adapter, load_image_tokens, load_motion, load_state_dict

@@ -13,8 +13,8 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from torch import Tensor
 
 from firstframe.errors import WeightsError
-from firstframe.published.manifest import weight_set
 from firstframe.weights import detect_layout
+from firstframe.weights.hub.manifest import weight_set
 
 sys.path.insert(0, str(Path(__file__).parent))
 import synthetic

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from ..adapter import I2VAdapter
-from ..motion import MotionModule
-from ..retention import RetentionBranch
+from ..modules.adapter import I2VAdapter
+from ..modules.motion import MotionModule
+from ..modules.retention import RetentionBranch
 from ..weights import load_adapter, load_motion, load_retention
 from .config import AUTOENCODER, NOISE_SCHEDULE, TEXT_ENCODER, UNET
 from .files import weights_file

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm, trange
 
-from .scenes import Scene, path, render, sample_scene
-from .scenes.texture import real_crop
+from ..tiny.scenes import Scene, path, render, sample_scene
+from ..tiny.scenes.texture import real_crop
 
 NUM_FRAMES = 16
 SIZE = 128

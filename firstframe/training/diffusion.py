@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextModel
 
-from ..adapter import I2VAdapter
 from ..bindings.diffusers import Injection, Retention, transformer_block, unet_config
 from ..errors import FirstFrameError
-from ..motion import MotionConfig, MotionModule, TemporalAttention, sinusoidal_positions
-from ..retention import RetentionBranch, RetentionConfig
+from ..modules.adapter import I2VAdapter
+from ..modules.motion import MotionConfig, MotionModule, TemporalAttention, sinusoidal_positions
+from ..modules.retention import RetentionBranch, RetentionConfig
 from ..tiny.config import MOTION, NOISE_SCHEDULE, NUM_FRAMES, STEM_CHANNELS, TEXT_ENCODER, UNET
 from ..tiny.model import new_text_encoder
 from ..tiny.text import known_tokens, tokenize

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..adapter import I2VAdapter
-from ..attention import AttentionFunction, scaled_dot_product_attention
 from ..errors import FirstFrameError, WeightsError
-from ..image_tokens import ImageTokenAdapter
-from ..motion import MotionConfig, MotionModule
-from ..resampler import Resampler, ResamplerConfig
-from ..retention import RetentionBranch, RetentionConfig
+from ..modules.adapter import I2VAdapter
+from ..modules.attention import AttentionFunction, scaled_dot_product_attention
+from ..modules.image_tokens import ImageTokenAdapter
+from ..modules.motion import MotionConfig, MotionModule
+from ..modules.resampler import Resampler, ResamplerConfig
+from ..modules.retention import RetentionBranch, RetentionConfig
 from ..sites import Site, UNetConfig
 from .files import StateDict, load_metadata, load_state_dict, save_state_dict
 from .keymaps import Names, to_ours

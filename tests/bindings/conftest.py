@@ -11,11 +11,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from firstframe.adapter import I2VAdapter
 from firstframe.bindings.diffusers import Retention, unet_config
-from firstframe.image_tokens import ImageTokenAdapter
-from firstframe.motion import MotionConfig, MotionModule
-from firstframe.retention import RetentionBranch, RetentionConfig
+from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.image_tokens import ImageTokenAdapter
+from firstframe.modules.motion import MotionConfig, MotionModule
+from firstframe.modules.retention import RetentionBranch, RetentionConfig
 
 CONFIG: dict[str, Any] = {
     "sample_size": 8,

@@ -5,10 +5,10 @@ import torch
 from diffusers import MotionAdapter, UNetMotionModel
 from torch import Tensor, nn
 
-from firstframe.adapter import I2VAdapter
 from firstframe.bindings.diffusers import inject, unet_config
 from firstframe.errors import FramesError, InjectionError, ModelMismatchError
-from firstframe.motion import MotionModule
+from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.motion import MotionModule
 from firstframe.sites import SD15, Site
 
 FRAMES = 4

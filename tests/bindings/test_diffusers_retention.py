@@ -12,8 +12,8 @@ from torch import Tensor
 from firstframe.bindings.diffusers import Retention, SamplingSettings, animate, inject
 from firstframe.bindings.diffusers.sampling import draw_noise
 from firstframe.errors import ModelMismatchError
-from firstframe.guidance import DualGuidance
-from firstframe.retention import RetentionBranch
+from firstframe.modules.retention import RetentionBranch
+from firstframe.sampling.guidance import DualGuidance
 from firstframe.shapes import fold_frames
 
 FRAMES = 4

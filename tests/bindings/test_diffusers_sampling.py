@@ -21,7 +21,7 @@ from firstframe.bindings.diffusers.sampling import (
     start_from_picture,
 )
 from firstframe.errors import FirstFrameError, FramesError, ModelMismatchError
-from firstframe.prior import mask_generator, similar_frames
+from firstframe.sampling.prior import mask_generator, similar_frames
 from firstframe.shapes import fold_frames, unfold_frames
 
 SETTINGS = SamplingSettings(num_frames=4, steps=3, cfg=2.0, seed=1)

@@ -12,13 +12,13 @@ import comfy.sample
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfyui_firstframe_pack.firstframe.adapter import I2VAdapter
-from comfyui_firstframe_pack.firstframe.attention import zero_initialise
-from comfyui_firstframe_pack.firstframe.bindings.comfy.unet import build_unet, host_config
+from comfyui_firstframe_pack.firstframe.bindings.comfy.build import build_unet, host_config
 from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import OPERATIONS, attention, in_host
-from comfyui_firstframe_pack.firstframe.motion import MotionConfig, MotionModule
-from comfyui_firstframe_pack.firstframe.reference import Reference
-from comfyui_firstframe_pack.firstframe.retention import RetentionBranch, RetentionConfig
+from comfyui_firstframe_pack.firstframe.clips.reference import Reference
+from comfyui_firstframe_pack.firstframe.modules.adapter import I2VAdapter
+from comfyui_firstframe_pack.firstframe.modules.attention import zero_initialise
+from comfyui_firstframe_pack.firstframe.modules.motion import MotionConfig, MotionModule
+from comfyui_firstframe_pack.firstframe.modules.retention import RetentionBranch, RetentionConfig
 from comfyui_firstframe_pack.firstframe.sites import UNetConfig
 from torch import Tensor, nn
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from comfyui_firstframe_pack.firstframe.clips.video import read_clip
 from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
-from comfyui_firstframe_pack.firstframe.video import read_clip
 from harness import Graph, Server, find_node, quickstart, rerun
 from safetensors.torch import save_file
 

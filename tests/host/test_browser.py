@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from comfyui_firstframe_pack.firstframe.published.hints import how_to_get
+from comfyui_firstframe_pack.firstframe.weights.hub.hints import how_to_get
 from compatibility import version
 from conftest import HOST
 from harness import ROOT, RUN_SECONDS, STEPS, Graph, Server, running_server

@@ -11,9 +11,9 @@ from comfy.model_patcher import ModelPatcher
 from comfy_extras.nodes_freelunch import FreeU_V2
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
-from comfyui_firstframe_pack.firstframe.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.video import read_clip
 from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
-from comfyui_firstframe_pack.firstframe.video import read_clip
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
 from harness import Graph, Server, find_node, quickstart
 from small import ksample, reference_latent, small_adapter, small_model

@@ -19,11 +19,11 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import (
 )
 from comfyui_firstframe_pack.firstframe.bindings.comfy.vision import encode_image
 from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import OPERATIONS, attention, in_host
+from comfyui_firstframe_pack.firstframe.clips.reference import ImageFeatures, Reference
 from comfyui_firstframe_pack.firstframe.errors import ModelMismatchError, PictureError
-from comfyui_firstframe_pack.firstframe.guidance import DualGuidance
-from comfyui_firstframe_pack.firstframe.image_tokens import ImageTokenAdapter
-from comfyui_firstframe_pack.firstframe.reference import ImageFeatures, Reference
-from comfyui_firstframe_pack.firstframe.resampler import Resampler, ResamplerConfig
+from comfyui_firstframe_pack.firstframe.modules.image_tokens import ImageTokenAdapter
+from comfyui_firstframe_pack.firstframe.modules.resampler import Resampler, ResamplerConfig
+from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance
 from comfyui_firstframe_pack.firstframe.weights import save_image_tokens
 from comfyui_firstframe_pack.nodes.content import ApplyContentAdapter
 from safetensors.torch import save_file

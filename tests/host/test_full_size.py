@@ -21,9 +21,9 @@ import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
-from comfyui_firstframe_pack.firstframe.published.manifest import weight_set
-from comfyui_firstframe_pack.firstframe.reference import Reference
+from comfyui_firstframe_pack.firstframe.clips.reference import Reference
 from comfyui_firstframe_pack.firstframe.weights import load_image_tokens, load_motion, load_state_dict
+from comfyui_firstframe_pack.firstframe.weights.hub.manifest import weight_set
 from comfyui_firstframe_pack.nodes.adapter import ApplyAdapter
 from comfyui_firstframe_pack.nodes.content import SAME_FILE, ApplyContentAdapter, LoadContentAdapter
 from comfyui_firstframe_pack.nodes.load import LoadAdapter, LoadMotionModule

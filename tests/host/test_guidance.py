@@ -14,11 +14,11 @@ from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.guidance import DualGuider
+from comfyui_firstframe_pack.firstframe.bindings.comfy.image_gate import gated
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
-from comfyui_firstframe_pack.firstframe.bindings.comfy.picture_gate import gated
 from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_retention
 from comfyui_firstframe_pack.firstframe.bindings.diffusers import Retention, SamplingSettings, animate
-from comfyui_firstframe_pack.firstframe.guidance import DualGuidance
+from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance
 from comfyui_firstframe_pack.firstframe.shapes import fold_frames
 from comfyui_firstframe_pack.nodes.guidance import Sampler
 from comfyui_firstframe_pack.nodes.prior import SimilarityPrior

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from comfyui_firstframe_pack.firstframe.clips.metrics import flow_score, ssim
+from comfyui_firstframe_pack.firstframe.clips.reference import prepare_picture
 from comfyui_firstframe_pack.firstframe.errors import FirstFrameError
-from comfyui_firstframe_pack.firstframe.metrics import flow_score, ssim
-from comfyui_firstframe_pack.firstframe.reference import prepare_picture
 from comfyui_firstframe_pack.nodes.measure import Measure
 from harness import Graph, Server, find_node, quickstart
 from PIL import Image

@@ -8,15 +8,15 @@ import comfy.sample
 import pytest
 from comfy.model_patcher import ModelPatcher
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import View, adapter_patches, apply_adapter
+from comfyui_firstframe_pack.firstframe.bindings.comfy.build import build_unet
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import (
     TOKENS,
     apply_image_tokens,
     with_tokens,
 )
-from comfyui_firstframe_pack.firstframe.bindings.comfy.layout import motion_layer, transformer_at, unet_of
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion, moving
-from comfyui_firstframe_pack.firstframe.bindings.comfy.unet import build_unet
+from comfyui_firstframe_pack.firstframe.bindings.comfy.sites import motion_layer, transformer_at, unet_of
 from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import (
     OPERATIONS,
     attention,

@@ -30,11 +30,11 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_f
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
 from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_retention
 from comfyui_firstframe_pack.firstframe.bindings.comfy.windows import apply_windows
-from comfyui_firstframe_pack.firstframe.motion import MotionConfig, MotionModule, sinusoidal_positions
-from comfyui_firstframe_pack.firstframe.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.video import read_clip
+from comfyui_firstframe_pack.firstframe.modules.motion import MotionConfig, MotionModule, sinusoidal_positions
+from comfyui_firstframe_pack.firstframe.sampling.strength import Curve, Strengths
 from comfyui_firstframe_pack.firstframe.sites import UNetConfig
-from comfyui_firstframe_pack.firstframe.strength import Curve, Strengths
-from comfyui_firstframe_pack.firstframe.video import read_clip
 from comfyui_firstframe_pack.firstframe.weights.keymaps import ANIMATEDIFF, to_theirs
 from comfyui_firstframe_pack.nodes.guidance import DualCFGGuider
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE

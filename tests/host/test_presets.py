@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from comfyui_firstframe_pack.firstframe.prior import MOTION
+from comfyui_firstframe_pack.firstframe.sampling.prior import MOTION
 from comfyui_firstframe_pack.nodes.presets import CUSTOM, NAMED
 from comfyui_firstframe_pack.nodes.prior import SimilarityPrior
 from small import reference

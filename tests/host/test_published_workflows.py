@@ -14,8 +14,8 @@ import comfy.ops
 import pytest
 import torch
 import yaml
+from comfyui_firstframe_pack.firstframe.clips.video import read_clip
 from comfyui_firstframe_pack.firstframe.sites import SD15
-from comfyui_firstframe_pack.firstframe.video import read_clip
 from conftest import HOST
 from harness import ROOT, Server, find_node, running_server, workflow
 from safetensors.torch import save_file

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui_firstframe_pack.firstframe.video import read_clip
+from comfyui_firstframe_pack.firstframe.clips.video import read_clip
 from conftest import HOST
 from harness import ROOT, Graph, Server, find_node, quickstart, running_server
 from PIL import Image
@@ -47,7 +47,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def command(work: Path, servers: list[Server], *options: str, out: str = "out") -> list[str]:
-    python = [sys.executable, "-m", "firstframe.cli", "queue", str(work / "workflow.json"), "-o", str(work / out)]
+    python = [sys.executable, "-m", "firstframe.cli.app", "queue", str(work / "workflow.json"), "-o", str(work / out)]
     return [*python, *(part for server in servers for part in ("--server", server.address)), *options]
 
 

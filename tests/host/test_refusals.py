@@ -6,13 +6,13 @@ import comfy.supported_models
 import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfyui_firstframe_pack.firstframe.adapter import I2VAdapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
+from comfyui_firstframe_pack.firstframe.bindings.comfy.build import build_unet, host_config
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
-from comfyui_firstframe_pack.firstframe.bindings.comfy.unet import build_unet, host_config
 from comfyui_firstframe_pack.firstframe.errors import FramesError, ModelMismatchError, WeightsError
-from comfyui_firstframe_pack.firstframe.motion import MotionConfig, MotionModule
+from comfyui_firstframe_pack.firstframe.modules.adapter import I2VAdapter
+from comfyui_firstframe_pack.firstframe.modules.motion import MotionConfig, MotionModule
 from comfyui_firstframe_pack.firstframe.sites import SD15
 from small import SMALL, ksample, random_unet, reference_latent, small_adapter, small_model, small_motion, start_latent
 from torch import nn

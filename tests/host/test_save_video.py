@@ -12,7 +12,7 @@ import av
 import imageio_ffmpeg
 import pytest
 import torch
-from comfyui_firstframe_pack.firstframe.video import FORMATS, read_clip
+from comfyui_firstframe_pack.firstframe.clips.video import FORMATS, read_clip
 from harness import Graph, Outcome, Server
 from PIL import Image
 

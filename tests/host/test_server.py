@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_firstframe_pack.firstframe.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.video import read_clip
 from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
-from comfyui_firstframe_pack.firstframe.video import read_clip
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
 from harness import STEPS, Graph, Server, find_node, quickstart, rerun, saved_frames
 

@@ -6,18 +6,18 @@ import comfy.sample
 import comfy.sd
 import pytest
 from comfy.model_patcher import ModelPatcher
-from comfyui_firstframe_pack.firstframe.bindings.comfy import tiny
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_retention
 from comfyui_firstframe_pack.firstframe.bindings.diffusers import Retention, SamplingSettings, animate
-from comfyui_firstframe_pack.firstframe.guidance import DualGuidance
-from comfyui_firstframe_pack.firstframe.reference import Reference, prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.reference import Reference, prepare_picture
+from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance
 from comfyui_firstframe_pack.firstframe.shapes import fold_frames
+from comfyui_firstframe_pack.firstframe.tiny import comfy as tiny
 from comfyui_firstframe_pack.firstframe.tiny.config import LATENT_SCALE
 from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
-from comfyui_firstframe_pack.firstframe.tiny.look import with_look
 from comfyui_firstframe_pack.firstframe.tiny.model import TinyModel, load_tiny
+from comfyui_firstframe_pack.firstframe.tiny.style import with_look
 from comfyui_firstframe_pack.nodes.guidance import Sampler
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
 from comfyui_firstframe_pack.nodes.prior import SimilarityPrior

@@ -10,14 +10,14 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import View, adapter_patches, apply_adapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
-from comfyui_firstframe_pack.firstframe.bindings.comfy.layout import transformer_at, unet_of
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
 from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_retention
+from comfyui_firstframe_pack.firstframe.bindings.comfy.sites import transformer_at, unet_of
 from comfyui_firstframe_pack.firstframe.bindings.comfy.windows import apply_windows
 from comfyui_firstframe_pack.firstframe.errors import FramesError, PictureError
-from comfyui_firstframe_pack.firstframe.guidance import LowPass
+from comfyui_firstframe_pack.firstframe.sampling.guidance import LowPass
+from comfyui_firstframe_pack.firstframe.sampling.strength import Curve, Strengths
 from comfyui_firstframe_pack.firstframe.sites import Site
-from comfyui_firstframe_pack.firstframe.strength import Curve, Strengths
 from comfyui_firstframe_pack.nodes.reference import AddPicture
 from small import (
     FRAMES,

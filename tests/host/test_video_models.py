@@ -13,7 +13,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from comfyui_firstframe_pack.firstframe.bindings.comfy.evaluation import progress
 from comfyui_firstframe_pack.firstframe.bindings.comfy.guidance import DualGuider
-from comfyui_firstframe_pack.firstframe.bindings.comfy.null_image import (
+from comfyui_firstframe_pack.firstframe.bindings.comfy.image_conditioning import (
     PICTURE_KEYS,
     picture_of,
     with_picture,
@@ -21,7 +21,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.null_image import (
     without_picture,
 )
 from comfyui_firstframe_pack.firstframe.errors import ModelMismatchError, PictureError
-from comfyui_firstframe_pack.firstframe.guidance import DualGuidance, LowPass
+from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance, LowPass
 from comfyui_firstframe_pack.nodes.guidance import DualCFGGuider
 from comfyui_firstframe_pack.nodes.video_prior import VideoPrior
 from small import relative_error

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_firstframe_pack.firstframe.reference import prepare_picture
-from comfyui_firstframe_pack.firstframe.video import read_clip
+from comfyui_firstframe_pack.firstframe.clips.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.video import read_clip
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
 from harness import ROOT, Graph, Server, workflow
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from firstframe.cli import app
+from firstframe.cli.app import app
 from firstframe.queue.manifest import Manifest
 from firstframe.queue.plan import Inputs, make_jobs, read_pictures
 from firstframe.queue.workflow import prompt_input, read_workflow, seed_inputs, with_picture_input

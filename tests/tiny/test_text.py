@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from firstframe.tiny.model import load_text_encoder, new_text_encoder
+from firstframe.tiny.scenes import caption_words
 from firstframe.tiny.text import CLIP_VOCABULARY, EMBEDDING, END, START, expand, known_tokens, tokenize, vocabulary
-from firstframe.training.scenes import caption_words
 
 
 def test_every_word_of_a_caption_is_known() -> None:

@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 
-from firstframe.motion import sinusoidal_positions
+from firstframe.modules.motion import sinusoidal_positions
 from firstframe.tiny.files import PARTS, weights_file
-from firstframe.tiny.look import with_look
 from firstframe.tiny.model import load_tiny
+from firstframe.tiny.style import with_look
 from firstframe.weights import load_metadata, load_state_dict
 
 
@@ -53,8 +53,8 @@ def test_another_look_is_another_unet() -> None:
 
 
 def test_round_trip_keeps_the_picture() -> None:
-    from firstframe.metrics import ssim
-    from firstframe.training.scenes import render, sample_scene
+    from firstframe.clips.metrics import ssim
+    from firstframe.tiny.scenes import render, sample_scene
 
     model = load_tiny()
     frames = torch.from_numpy(render(sample_scene(1), num_frames=2).frames).float() / 255

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from firstframe.bindings.diffusers import inject, transformer_block
-from firstframe.motion import TemporalAttention
+from firstframe.modules.motion import TemporalAttention
+from firstframe.tiny.scenes import sample_scene
 from firstframe.tiny.text import known_tokens, tokenize
 from firstframe.training import diffusion
 from firstframe.training.data import ClipBatch, LatentClips, caption_batches, open_latents, render_scenes, training_seed
@@ -26,7 +27,6 @@ from firstframe.training.diffusion import (
     new_motion,
     new_retention,
 )
-from firstframe.training.scenes import sample_scene
 
 CAPTION = "a red star moves left quickly, still camera"
 

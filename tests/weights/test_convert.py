@@ -10,8 +10,8 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from safetensors.torch import save_file
 from torch import Tensor
 
-from firstframe.adapter import I2VAdapter
 from firstframe.errors import WeightsError
+from firstframe.modules.adapter import I2VAdapter
 from firstframe.sites import Site
 from firstframe.tiny.files import weights_file
 from firstframe.weights import load_image_tokens, load_metadata, load_motion, load_state_dict

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from firstframe.adapter import I2VAdapter
 from firstframe.errors import WeightsError
-from firstframe.image_tokens import ImageTokenAdapter
-from firstframe.motion import MotionConfig, MotionModule
-from firstframe.resampler import Resampler, ResamplerConfig
-from firstframe.retention import RetentionBranch, RetentionConfig
+from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.image_tokens import ImageTokenAdapter
+from firstframe.modules.motion import MotionConfig, MotionModule
+from firstframe.modules.resampler import Resampler, ResamplerConfig
+from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.sites import SD15
 from firstframe.weights import LAYOUTS, Layout, detect_layout
 from firstframe.weights.keymaps import to_theirs

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from firstframe.adapter import I2VAdapter
 from firstframe.errors import WeightsError
-from firstframe.image_tokens import ImageTokenAdapter
-from firstframe.motion import MotionConfig, MotionModule
-from firstframe.resampler import Resampler, ResamplerConfig
+from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.image_tokens import ImageTokenAdapter
+from firstframe.modules.motion import MotionConfig, MotionModule
+from firstframe.modules.resampler import Resampler, ResamplerConfig
 from firstframe.sites import SD15, Site
 from firstframe.weights import (
     load_adapter,

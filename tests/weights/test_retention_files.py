@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from firstframe.errors import WeightsError
-from firstframe.motion import MotionConfig, MotionModule
-from firstframe.retention import RetentionBranch, RetentionConfig
+from firstframe.modules.motion import MotionConfig, MotionModule
+from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.sites import UNetConfig
 from firstframe.weights import load_adapter, load_metadata, load_motion, load_retention, save_motion, save_retention
 

@@ -11,15 +11,15 @@ from comfy.model_patcher import ModelPatcher
 from einops import rearrange
 from torch import Tensor
 
-from ...adapter import I2VAdapter
 from ...errors import FramesError
-from ...guidance import LowPass, softened
+from ...modules.adapter import I2VAdapter
+from ...sampling.guidance import LowPass, softened
+from ...sampling.strength import Strengths, size_of
 from ...sites import Site
-from ...strength import Strengths, size_of
 from .evaluation import Evaluation, attach
 from .first_frame import NOISY_FRAMES
-from .layout import attention_width, check_fits, transformer_at
-from .picture_gate import rows_of
+from .image_gate import rows_of
+from .sites import attention_width, check_fits, transformer_at
 
 ADAPTER_KEY = "firstframe_adapter"
 STATES = "firstframe_states"

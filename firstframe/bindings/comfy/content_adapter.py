@@ -18,8 +18,8 @@ class ContentAdapter:
     """What is behind a CONTENT_ADAPTER.
 
     Attributes:
-        resampler: a :class:`~firstframe.resampler.Resampler`.
-        projections: an :class:`~firstframe.image_tokens.ImageTokenAdapter`.
+        resampler: a :class:`~firstframe.modules.resampler.Resampler`.
+        projections: an :class:`~firstframe.modules.image_tokens.ImageTokenAdapter`.
     """
 
     resampler: ModelPatcher

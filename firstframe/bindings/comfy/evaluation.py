@@ -13,7 +13,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...errors import InjectionError
-from .picture_gate import seeing_clips
+from .image_gate import seeing_clips
 
 
 @dataclass(frozen=True)

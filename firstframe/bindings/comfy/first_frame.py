@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...errors import FramesError, ModelMismatchError
 from .evaluation import frames_seen
-from .picture_gate import seeing_clips
+from .image_gate import seeing_clips
 from .preview import preview_all_frames
 
 FIRST_FRAME_KEY = "firstframe_first_frame"

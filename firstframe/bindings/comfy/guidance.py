@@ -11,11 +11,10 @@ from comfy.patcher_extension import WrappersMP, get_wrappers_with_key
 from comfy.samplers import CFGGuider, calc_cond_batch, sampling_function
 from torch import Tensor
 
-from ...guidance import Branch, DualGuidance, LowPass, Scales
+from ...sampling.guidance import Branch, DualGuidance, LowPass, Scales
 from .evaluation import progress
 from .first_frame import FIRST_FRAME_KEY
-from .image_tokens import with_tokens_of
-from .null_image import (
+from .image_conditioning import (
     HeldPicture,
     guide_frames,
     picture_of,
@@ -24,7 +23,8 @@ from .null_image import (
     without_latent,
     without_picture,
 )
-from .picture_gate import gated
+from .image_gate import gated
+from .image_tokens import with_tokens_of
 from .preview import preview_all_frames
 
 AS_THE_HOST: tuple[Branch, ...] = ("full", "none", "image")
@@ -36,7 +36,7 @@ SAME_PICTURE = LowPass()
 
 
 class DualGuider(CFGGuider):
-    """Guides by picture and text, as :class:`~firstframe.guidance.DualGuidance` says."""
+    """Guides by picture and text, as :class:`~firstframe.sampling.guidance.DualGuidance` says."""
 
     def __init__(self, model: ModelPatcher, guidance: DualGuidance, low_pass: LowPass = SAME_PICTURE) -> None:
         super().__init__(preview_all_frames(model))

@@ -12,9 +12,9 @@ from comfy.conds import CONDRegular
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...image_tokens import ImageTokenAdapter
+from ...modules.image_tokens import ImageTokenAdapter
 from .evaluation import Evaluation, attach
-from .layout import attention_width, check_fits
+from .sites import attention_width, check_fits
 from .weights import attention
 
 IMAGE_TOKENS_KEY = "firstframe_image_tokens"

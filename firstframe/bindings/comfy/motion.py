@@ -13,13 +13,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...errors import ModelMismatchError
-from ...motion import MotionModule
+from ...modules.motion import MotionModule
 from ...shapes import fold_frames, unfold_frames
 from ...weights.files import StateDict
 from .evaluation import Evaluation, attach
-from .layout import check_fits, motion_layer, motion_width
 from .preview import preview_all_frames
 from .schedule import animatediff_schedule
+from .sites import check_fits, motion_layer, motion_width
 
 MOTION_KEY = "firstframe_motion"
 

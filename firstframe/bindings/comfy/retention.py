@@ -11,12 +11,12 @@ from comfy.controlnet import ControlBase
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...reference import Reference
-from ...retention import RetentionBranch
+from ...clips.reference import Reference
+from ...modules.retention import RetentionBranch
+from ...sampling.strength import Strengths
 from ...shapes import unfold_frames
-from ...strength import Strengths
 from .evaluation import frames_seen, progress
-from .picture_gate import rows_of, seeing_clips
+from .image_gate import rows_of, seeing_clips
 
 
 class RetentionControl(ControlBase):

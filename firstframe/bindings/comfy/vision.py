@@ -7,7 +7,7 @@ import torch
 from comfy.clip_vision import ClipVisionModel
 from torch import Tensor
 
-from ...reference import ImageFeatures
+from ...clips.reference import ImageFeatures
 
 
 def encode_image(encoder: ClipVisionModel, pixels: Tensor) -> ImageFeatures:

@@ -14,7 +14,7 @@ from comfy.controlnet import ControlBase
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...windows import anchored_windows, blend_weights
+from ...sampling.windows import anchored_windows, blend_weights
 
 
 class Window(ContextWindowABC):

@@ -6,7 +6,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from ...guidance import Branch, Scales
+from ...sampling.guidance import Branch, Scales
 from ...shapes import fold_frames, unfold_frames
 from .inject import Injection
 
@@ -21,7 +21,7 @@ def dual_output(
     no_text: Tensor,
     scales: Scales,
 ) -> Tensor:
-    """The UNet's output for ``latents`` (1, C, F, H, W) under :class:`~firstframe.guidance.DualGuidance`.
+    """The UNet's output for ``latents`` (1, C, F, H, W) under :class:`~firstframe.sampling.guidance.DualGuidance`.
 
     Args:
         latents: what the branches see that see the picture; its frame 0 may be clean.

@@ -14,9 +14,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ...adapter import I2VAdapter
-from ...image_tokens import ImageTokenAdapter, ImageTokenAttention
-from ...motion import MotionModule
+from ...modules.adapter import I2VAdapter
+from ...modules.image_tokens import ImageTokenAdapter, ImageTokenAttention
+from ...modules.motion import MotionModule
 from ...shapes import fold_frames, unfold_frames
 from ...sites import Site
 

@@ -12,11 +12,11 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ...adapter import I2VAdapter
 from ...errors import FramesError, InjectionError, ModelMismatchError
-from ...image_tokens import ImageTokenAdapter
-from ...motion import MotionModule
-from ...retention import RetentionBranch
+from ...modules.adapter import I2VAdapter
+from ...modules.image_tokens import ImageTokenAdapter
+from ...modules.motion import MotionModule
+from ...modules.retention import RetentionBranch
 from ...sites import Site, UNetConfig, check_sites
 from . import hooks
 from .unet import transformer_block, unet_config

@@ -9,12 +9,12 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
-from ...adapter import I2VAdapter
 from ...errors import FirstFrameError, FramesError, ModelMismatchError
-from ...guidance import DualGuidance
-from ...image_tokens import ImageTokenAdapter
-from ...motion import MotionModule
-from ...prior import frame_similarity_prior, mask_generator
+from ...modules.adapter import I2VAdapter
+from ...modules.image_tokens import ImageTokenAdapter
+from ...modules.motion import MotionModule
+from ...sampling.guidance import DualGuidance
+from ...sampling.prior import frame_similarity_prior, mask_generator
 from ...shapes import fold_frames, unfold_frames
 from .dual import dual_output
 from .inject import Injection, Retention, inject

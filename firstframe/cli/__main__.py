@@ -1,0 +1,5 @@
+"""``python -m firstframe.cli``."""
+
+from .app import app
+
+app()

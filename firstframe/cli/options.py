@@ -1,0 +1,50 @@
+"""Options that several commands share, and what is made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..sampling.guidance import DualGuidance
+    from ..tiny.model import TinyModel
+
+Frames = Annotated[int, typer.Option(help="Number of frames, at most 16.")]
+Steps = Annotated[int, typer.Option(help="Sampling steps (DDIM).")]
+Cfg = Annotated[float, typer.Option(help="How strictly the prompt is followed; 1 = no guidance.")]
+ImageScale = Annotated[
+    float | None,
+    typer.Option(help="How much more the picture counts than without it; 1 = neutral. Takes the place of --cfg."),
+]
+TextScale = Annotated[
+    float | None,
+    typer.Option(help="How much more the text counts than without it; 1 = neutral. As --cfg if not given."),
+]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same clip.")]
+Keep = Annotated[float, typer.Option(help="p: share of the picture that the start keeps sharp, 0 to 1.")]
+Start = Annotated[
+    float, typer.Option(help="t0: where in the noise schedule to start, up to 1; less is nearer to the picture.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, ...; found by itself if not given.")]
+Scenes = Annotated[int, typer.Option(help="Number of scenes.")]
+Report = Annotated[Path, typer.Option(help="Folder to write to.")]
+
+
+def guidance_of(cfg: float, image_scale: float | None, text_scale: float | None) -> DualGuidance | None:
+    """Dual guidance where one of its scales is given; None leaves ``cfg``."""
+    from ..sampling.guidance import DualGuidance
+
+    if image_scale is None and text_scale is None:
+        return None
+    return DualGuidance(1.0 if image_scale is None else image_scale, cfg if text_scale is None else text_scale)
+
+
+def load_model(device: str) -> TinyModel:
+    """The tiny model on a device; "" takes the GPU if there is one."""
+    import torch
+
+    from ..tiny.model import load_tiny
+
+    return load_tiny(device or ("cuda" if torch.cuda.is_available() else "cpu"))

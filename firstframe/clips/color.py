@@ -1,0 +1,56 @@
+"""Colours of a clip held to those of its first frame: a and b of LAB are histogram-matched, L is kept."""
+
+from __future__ import annotations
+
+import torch
+from kornia.color import lab_to_rgb, rgb_to_lab
+from torch import Tensor
+
+from .opencv_lab import lab8_to_rgb, rgb_to_lab8
+
+
+def match_color(frames: Tensor, reference: Tensor, official: bool = False) -> Tensor:
+    """Give every frame the reference's distribution of a and b in CIE LAB, each channel by itself.
+
+    frames: (F, H, W, 3) RGB in [0, 1]; reference: (h, w, 3), any size. Returns the frames' shape and
+        type. What falls out of the RGB gamut is clipped, so that L moves a little there.
+    official: what the released I2V-Adapter code does (`color_match_frames`): 8 bits per channel, and RGB
+        taken for BGR on the way into LAB and out again. Kept to reproduce its results.
+    """
+    match = _match_official if official else _match
+    matched = torch.stack([match(frame, reference.float()) for frame in frames.float()])
+    return matched.to(frames.dtype)
+
+
+def match_histogram(values: Tensor, template: Tensor) -> Tensor:
+    """Map values monotonically so that they are distributed as the template's (skimage's match_histograms).
+
+    values, template: any shapes. Returns float64 of values' shape.
+    """
+    _, index, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    template_values, template_counts = torch.unique(template, return_counts=True)
+    quantiles = counts.cumsum(0).double() / values.numel()
+    template_quantiles = template_counts.cumsum(0).double() / template.numel()
+    return _interpolate(quantiles, template_quantiles, template_values.double())[index]
+
+
+def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
+    """numpy.interp: ys at x, linear between the sorted xs, constant outside."""
+    right = torch.searchsorted(xs, x).clamp(max=len(xs) - 1)
+    left = (right - 1).clamp(min=0)
+    share = (x - xs[left]) / (xs[right] - xs[left])
+    return torch.lerp(ys[left], ys[right], torch.where(left == right, 0, share).clamp(0, 1))
+
+
+def _match(frame: Tensor, reference: Tensor) -> Tensor:
+    lab, wanted = rgb_to_lab(frame.movedim(-1, 0)), rgb_to_lab(reference.movedim(-1, 0))
+    a, b = (match_histogram(lab[channel], wanted[channel]).float() for channel in (1, 2))
+    matched: Tensor = lab_to_rgb(torch.stack([lab[0], a, b]))
+    return matched.movedim(0, -1)
+
+
+def _match_official(frame: Tensor, reference: Tensor) -> Tensor:
+    # The release hands RGB to a function that expects BGR: red and blue change places.
+    lab, wanted = (rgb_to_lab8((picture * 255).to(torch.uint8).flip(-1)) for picture in (frame, reference))
+    a, b = (match_histogram(lab[..., channel], wanted[..., channel]).to(torch.uint8) for channel in (1, 2))
+    return lab8_to_rgb(torch.stack([lab[..., 0], a, b], -1)).flip(-1) / 255

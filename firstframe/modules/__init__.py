@@ -1,0 +1,1 @@
+"""The networks: tensors in, tensors out. No host, no files, no sampling."""

@@ -1,0 +1,181 @@
+"""AnimateDiff's motion module (arXiv 2307.04725): attention over frames at every place of the picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import FramesError
+from ..shapes import fold_frames, unfold_frames
+from ..sites import Site, motion_sites
+from .attention import AttentionFunction, scaled_dot_product_attention, zero_initialise
+
+NORM_GROUPS = 32
+
+
+@dataclass(frozen=True)
+class MotionConfig:
+    """What a motion module is made for.
+
+    ``mid``: a layer in the middle block too (v2). ``max_frames``: length of the positional encoding, 24 for v1
+    and 32 for v2 and v3; None where there is none (AnimateLCM), so that any number of frames will do.
+    ``pooled_unet_norms``: the UNet's ResBlock norms and final norm take their statistics over all frames (v1); a
+    binding does this. ``norm_over_frames``: the module's own GroupNorm takes them over all frames, as diffusers
+    does; AnimateDiff takes them per frame.
+    """
+
+    block_out_channels: tuple[int, ...]
+    layers_per_block: int
+    mid: bool
+    max_frames: int | None
+    num_heads: int = 8
+    pooled_unet_norms: bool = False
+    norm_over_frames: bool = False
+
+    @property
+    def sites(self) -> dict[Site, int]:
+        """The sites of the module and their widths."""
+        return motion_sites(self.block_out_channels, self.layers_per_block, self.mid)
+
+    def check_frames(self, num_frames: int, part: str) -> None:
+        """FramesError when ``part`` (a name for the message) has no positions for so many frames."""
+        if self.max_frames is not None and num_frames > self.max_frames:
+            raise FramesError(
+                f"{num_frames} frames were asked for, but this {part} has positions for {self.max_frames}: "
+                "use fewer frames, or a context window"
+            )
+
+
+def sinusoidal_positions(max_frames: int, channels: int) -> Tensor:
+    """Positional encoding of frames, (1, max_frames, channels): sines at even channels, cosines at odd."""
+    frame = torch.arange(max_frames).unsqueeze(1)
+    frequency = torch.exp(torch.arange(0, channels, 2) * (-math.log(10000.0) / channels))
+    positions = torch.zeros(1, max_frames, channels)
+    positions[0, :, 0::2] = torch.sin(frame * frequency)
+    positions[0, :, 1::2] = torch.cos(frame * frequency)
+    return positions
+
+
+class TemporalAttention(nn.Module):
+    """Self-attention over the frames of one place, with positions added to its input unless ``max_frames`` is None."""
+
+    pe: Tensor | None
+
+    def __init__(
+        self, channels: int, num_heads: int, max_frames: int | None, operations: Any, attention: AttentionFunction
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attention = attention
+        self.to_q = operations.Linear(channels, channels, bias=False)
+        self.to_k = operations.Linear(channels, channels, bias=False)
+        self.to_v = operations.Linear(channels, channels, bias=False)
+        self.to_out = operations.Linear(channels, channels)
+        self.register_buffer("pe", None if max_frames is None else sinusoidal_positions(max_frames, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normed states (B*H*W, F, C) to a residual of the same shape."""
+        if self.pe is not None:
+            x = x + self.pe[:, : x.shape[1]].to(x)
+        out: Tensor = self.to_out(self.attention(self.to_q(x), self.to_k(x), self.to_v(x), self.num_heads))
+        return out
+
+
+class GatedFeedForward(nn.Module):
+    """GEGLU feed-forward (arXiv 2002.05202), four times as wide inside."""
+
+    def __init__(self, channels: int, operations: Any) -> None:
+        super().__init__()
+        self.proj = operations.Linear(channels, 8 * channels)
+        self.out = operations.Linear(4 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) to (..., C)."""
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        out: Tensor = self.out(value * functional.gelu(gate))
+        return out
+
+
+class TemporalTransformer(nn.Module):
+    """One site of a motion module: two temporal self-attentions and a feed-forward."""
+
+    def __init__(self, channels: int, config: MotionConfig, operations: Any, attention: AttentionFunction) -> None:
+        super().__init__()
+        self.norm_over_frames = config.norm_over_frames
+        self.norm = operations.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
+        self.proj_in = operations.Linear(channels, channels)
+        self.norms = nn.ModuleList(operations.LayerNorm(channels) for _ in range(2))
+        self.attentions = nn.ModuleList(
+            TemporalAttention(channels, config.num_heads, config.max_frames, operations, attention) for _ in range(2)
+        )
+        self.ff_norm = operations.LayerNorm(channels)
+        self.ff = GatedFeedForward(channels, operations)
+        self.proj_out = operations.Linear(channels, channels)
+        zero_initialise(self.proj_out)
+
+    def _normed(self, x: Tensor) -> Tensor:
+        if self.norm_over_frames:
+            return cast(Tensor, self.norm(x))
+        return unfold_frames(self.norm(fold_frames(x)), x.shape[2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """States (B, C, F, H, W) to a residual of the same shape."""
+        batch, _, _, height, width = x.shape
+        states: Tensor = self.proj_in(rearrange(self._normed(x), "b c f h w -> (b h w) f c"))
+        for norm, attention in zip(self.norms, self.attentions, strict=True):
+            states = states + attention(norm(states))
+        states = states + self.ff(self.ff_norm(states))
+        states = self.proj_out(states)
+        return rearrange(states, "(b h w) f c -> b c f h w", b=batch, h=height, w=width)
+
+
+class MotionModule(nn.Module):
+    """A motion module: one :class:`TemporalTransformer` for each site of ``config``.
+
+    Keys of the state dict are ``sites.down_0_0.proj_in.weight`` and so on. The output projections start
+    at zero, so an untrained module changes nothing.
+    """
+
+    def __init__(
+        self,
+        config: MotionConfig,
+        operations: Any = nn,
+        attention: AttentionFunction = scaled_dot_product_attention,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.widths = config.sites
+        self.sites = nn.ModuleDict(
+            {site.key: TemporalTransformer(width, config, operations, attention) for site, width in self.widths.items()}
+        )
+
+    def __getitem__(self, site: Site) -> TemporalTransformer:
+        return cast(TemporalTransformer, self.sites[site.key])
+
+    def __contains__(self, site: object) -> bool:
+        return site in self.widths
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self.widths)
+
+    def check_frames(self, num_frames: int) -> None:
+        """FramesError when the module has no positions for so many frames."""
+        self.config.check_frames(num_frames, "motion module")
+
+    def forward(self, site: Site, x: Tensor, scale: float = 1.0) -> Tensor:
+        """``x`` (B, C, F, H, W) plus ``scale`` times the temporal residual of ``site``.
+
+        At scale 0 this is ``x`` itself. More frames than positions are a FramesError.
+        """
+        self.check_frames(x.shape[2])
+        if scale == 0.0:
+            return x
+        residual: Tensor = self[site](x)
+        return x + (residual if scale == 1.0 else scale * residual)

@@ -1,0 +1,202 @@
+"""The frame retention branch (DreamVideo, arXiv 2312.03018): what the picture says, as residuals for the UNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+from einops import repeat
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import FramesError, ModelMismatchError
+from ..shapes import fold_frames, unfold_frames
+from ..sites import Site, UNetConfig
+from .attention import AttentionFunction, scaled_dot_product_attention, zero_initialise
+from .layers import Downsampler, ResBlock, SpatialTransformer, TimestepMLP
+from .motion import MotionConfig, MotionModule, TemporalTransformer
+
+STEM_CHANNELS = (16, 32, 96, 256)
+
+
+@dataclass(frozen=True)
+class RetentionConfig:
+    """What a branch is made for: a UNet, a motion module, and how wide the stem is.
+
+    Attributes:
+        stem_channels: widths of the stem's four levels, at the picture's size and at a half, a quarter and an
+            eighth of it. The last is the number of features that are concatenated to the latents.
+        motion: of the temporal layers; its ``block_out_channels`` and ``layers_per_block`` are the UNet's.
+    """
+
+    unet: UNetConfig
+    motion: MotionConfig
+    stem_channels: tuple[int, ...] = STEM_CHANNELS
+
+    @property
+    def residual_channels(self) -> tuple[int, ...]:
+        """Channels of each residual, in the order in which the UNet's down path stores its skip connections."""
+        widths = self.unet.block_out_channels
+        level = self.unet.layers_per_block + 1  # its layers and its downsampling, which the last level lacks
+        return (widths[0], *(width for width in widths for _ in range(level)))[:-1]
+
+
+class Stem(nn.Module):
+    """Convolutions on the picture itself, down to the resolution of its latent."""
+
+    def __init__(self, widths: tuple[int, ...], operations: Any) -> None:
+        super().__init__()
+        self.conv_in = operations.Conv2d(3, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList()
+        for narrow, wide in pairwise(widths):
+            self.blocks.append(operations.Conv2d(narrow, narrow, 3, padding=1))
+            self.blocks.append(operations.Conv2d(narrow, wide, 3, stride=2, padding=1))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Pictures (B, 3, 8h, 8w) in [-1, 1] to features (B, C, h, w)."""
+        hidden: Tensor = functional.silu(self.conv_in(picture))
+        for block in self.blocks:
+            hidden = functional.silu(block(hidden))
+        return hidden
+
+
+class RetentionBranch(nn.Module):
+    """A trainable copy of a UNet's down blocks that sees the picture's features beside the noisy latents.
+
+    The features are concatenated to every frame's latents (the paper's text; its figure draws a sum). ResNet, self-,
+    text and temporal attention follow as in the UNet; one projection for each skip connection, zero at the start,
+    turns what comes out into a residual for the UNet's up blocks. So an untrained branch changes nothing.
+
+    The state dict has diffusers' names for the UNet's part (``down_blocks.0.resnets.0.conv1.weight``), sites for the
+    temporal layers (``temporal.down_0_0.proj_in.weight``), ``stem.`` and ``projections.0.weight`` and so on.
+    """
+
+    def __init__(
+        self,
+        config: RetentionConfig,
+        operations: Any = nn,
+        attention: AttentionFunction = scaled_dot_product_attention,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        unet, widths = config.unet, config.unet.block_out_channels
+        self.stem = Stem(config.stem_channels, operations)
+        self.time_embedding = TimestepMLP(widths[0], operations)
+        self.conv_in = operations.Conv2d(unet.in_channels + config.stem_channels[-1], widths[0], 3, padding=1)
+        self.down_blocks = nn.ModuleList(_DownBlock(unet, level, operations, attention) for level in range(len(widths)))
+        self.temporal = nn.ModuleDict(
+            {
+                site.key: TemporalTransformer(width, config.motion, operations, attention)
+                for site, width in config.motion.sites.items()
+                if site.stage == "down"
+            }
+        )
+        self.projections = nn.ModuleList(operations.Conv2d(c, c, 1) for c in config.residual_channels)
+        for projection in self.projections:
+            zero_initialise(projection)
+
+    def copy_base(self, unet: Mapping[str, Tensor], motion: MotionModule) -> None:
+        """Start training: every parameter that the base has is copied; the features' input channels are zero.
+
+        Args:
+            unet: the base UNet's weights under diffusers' names.
+            motion: the base's motion module.
+
+        Raises ModelMismatchError where the base lacks a parameter or has it in another shape.
+        """
+        temporal = {
+            f"temporal.{name}": weight
+            for name, weight in motion.sites.state_dict().items()
+            if name.split(".")[0] in self.temporal
+        }
+        base = {**unet, **temporal}
+        wanted = {
+            name: weight for name, weight in self.state_dict().items() if not name.startswith(("stem.", "projections."))
+        }
+        with torch.no_grad():
+            for name, weight in wanted.items():
+                weight.copy_(self._widened(name, weight, base))
+
+    def _widened(self, name: str, weight: Tensor, base: Mapping[str, Tensor]) -> Tensor:
+        if name not in base:
+            raise ModelMismatchError(f"the base has no {name}; a UNet of the Stable Diffusion 1.5 type is needed")
+        found = base[name]
+        if name == "conv_in.weight":
+            found = functional.pad(found, (0, 0, 0, 0, 0, weight.shape[1] - found.shape[1]))
+        if found.shape != weight.shape:
+            raise ModelMismatchError(f"{name} is {tuple(found.shape)} in the base, {tuple(weight.shape)} in the branch")
+        return found
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """Pictures (B, 3, 8h, 8w) in [0, 1] to features (B, C, h, w); once for a whole sampling."""
+        features: Tensor = self.stem(2.0 * picture - 1.0)
+        return features
+
+    def forward(self, noisy: Tensor, timestep: Tensor, text: Tensor, features: Tensor) -> tuple[Tensor, ...]:
+        """The residuals for one evaluation of the UNet.
+
+        Args:
+            noisy: what the UNet sees, (B, C, F, h, w).
+            timestep: (B,), from 0 to 999.
+            text: embeddings (B, N, D), or (B*F, N, D) with one for each frame.
+            features: of the pictures, from :meth:`encode`, (B, C', h, w).
+
+        Returns:
+            One residual (B*F, C, h', w') for each skip connection, in the UNet's order.
+
+        Raises FramesError for more frames than the temporal layers have positions, or features of another size.
+        """
+        num_frames = noisy.shape[2]
+        self._check(noisy, features)
+        pictures = repeat(features, "b c h w -> b c f h w", f=num_frames)
+        x = self.conv_in(fold_frames(torch.cat([noisy, pictures.to(noisy)], dim=1)))
+        time = self.time_embedding(timestep.repeat_interleave(num_frames), x.dtype)
+        skips = [x]
+        for level, block in enumerate(cast(list[_DownBlock], list(self.down_blocks))):
+            for layer in range(self.config.unet.layers_per_block):
+                x = block.spatial(layer, x, time, text)
+                x = self._move(Site("down", level, layer), x, num_frames)
+                skips.append(x)
+            for downsample in block.downsamplers:
+                x = downsample(x)
+                skips.append(x)
+        return tuple(project(skip) for project, skip in zip(self.projections, skips, strict=True))
+
+    def _move(self, site: Site, x: Tensor, num_frames: int) -> Tensor:
+        return x + fold_frames(self.temporal[site.key](unfold_frames(x, num_frames)))
+
+    def _check(self, noisy: Tensor, features: Tensor) -> None:
+        self.config.motion.check_frames(noisy.shape[2], "retention branch")
+        if features.shape[2:] != noisy.shape[3:]:
+            sizes = [f"{8 * size[1]}x{8 * size[0]}" for size in (features.shape[2:], noisy.shape[3:])]
+            raise FramesError(
+                f"the reference is {sizes[0]} pixels, the sampled latent is {sizes[1]}: "
+                "give both the same width and height"
+            )
+
+
+class _DownBlock(nn.Module):
+    """One level of the down path: layers of a ResBlock and, where the level has attention, a transformer."""
+
+    def __init__(self, unet: UNetConfig, level: int, operations: Any, attention: AttentionFunction) -> None:
+        super().__init__()
+        widths, width = unet.block_out_channels, unet.block_out_channels[level]
+        before = [widths[max(level - 1, 0)]] + [width] * (unet.layers_per_block - 1)
+        self.resnets = nn.ModuleList(ResBlock(channels, width, 4 * widths[0], operations) for channels in before)
+        self.attentions = nn.ModuleList(
+            SpatialTransformer(width, unet.cross_attention_dim, unet.num_heads, operations, attention)
+            for _ in before
+            if unet.attention[level]
+        )
+        last = level == len(widths) - 1
+        self.downsamplers = nn.ModuleList([] if last else [Downsampler(width, operations)])
+
+    def spatial(self, layer: int, x: Tensor, time: Tensor, text: Tensor) -> Tensor:
+        """Everything of a layer but its temporal part."""
+        x = self.resnets[layer](x, time)
+        if self.attentions:
+            x = self.attentions[layer](x, text)
+        return x

@@ -1,0 +1,1 @@
+"""The papers' equations: where sampling starts, what guides it, how strongly, in which windows. No networks."""

@@ -1,0 +1,128 @@
+"""The frame similarity prior: where sampling starts, so that all frames resemble the first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import repeat
+from kornia.filters import gaussian_blur2d
+from torch import Tensor
+
+from ..errors import FirstFrameError, ModelMismatchError, PictureError
+from ..shapes import fold_frames, unfold_frames
+
+_MASK_STREAM = 0x46495253545F4652
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """The prior's two knobs: t0, the share of the noise schedule that is sampled, and p, the share that stays sharp."""
+
+    start_time: float
+    keep_probability: float
+
+
+MOTION = {"subtle": Knobs(0.7, 1.0), "balanced": Knobs(0.9, 1.0), "lively": Knobs(1.0, 0.9)}
+"""From less motion to more. In this order both by the paper's Table 2 (flow .19, .42, .99) and with the tiny model."""
+
+
+def mask_generator(seed: int) -> torch.Generator:
+    """A CPU generator for the mask that is independent of the noise drawn with the same ``seed``."""
+    return torch.Generator("cpu").manual_seed(seed ^ _MASK_STREAM)
+
+
+def draw_mask(shape: tuple[int, ...], keep_probability: float, generator: torch.Generator) -> Tensor:
+    """M_p: a boolean mask of ``shape``, each element true (kept) with probability p in [0, 1]."""
+    return torch.rand(shape, generator=generator) >= 1.0 - keep_probability
+
+
+def low_pass(frames: Tensor, mask: Tensor, blur_kernel: int = 9, blur_sigma: float = 18.0) -> Tensor:
+    """D(x) of the frame similarity prior (arXiv 2312.16693, Section 3.3).
+
+    ``D(x) = M_p * x + (1 - M_p) * GaussianBlur(x)`` on ``frames`` (B, C, F, H, W) with a boolean
+    ``mask`` of the same shape. The first frame stays as it is. Kernel (odd) and sigma are in latent pixels.
+    A FirstFrameError tells that the kernel is even, a PictureError that the picture is too small for it.
+    """
+    if blur_kernel % 2 == 0:
+        raise FirstFrameError(f"the blur kernel must be odd, so that it has a centre; got {blur_kernel}")
+    if min(frames.shape[-2:]) <= blur_kernel // 2:
+        height, width = frames.shape[-2:]
+        raise PictureError(
+            f"a latent of {width} x {height} is too small to blur with a kernel of {blur_kernel}: use a larger "
+            "picture (8 pixels are one latent), or a smaller blur kernel"
+        )
+    size, sigma = (blur_kernel, blur_kernel), (blur_sigma, blur_sigma)
+    blurred = unfold_frames(gaussian_blur2d(fold_frames(frames), size, sigma), frames.shape[2])
+    keep = mask.to(frames.device).clone()
+    keep[:, :, 0] = True
+    return torch.where(keep, frames, blurred)
+
+
+def similar_frames(
+    reference: Tensor,
+    num_frames: int,
+    keep_probability: float,
+    generator: torch.Generator,
+    blur_kernel: int = 9,
+    blur_sigma: float = 18.0,
+) -> Tensor:
+    """``num_frames`` low-passed copies of a reference latent: (B, C, H, W) to (B, C, F, H, W).
+
+    A reference for each frame, (B, C, F, H, W), does as well. Frame 0 is the reference itself. The mask is drawn on
+    the CPU from ``generator`` (see :func:`mask_generator`), so that a seed gives the same frames on every device.
+    """
+    frames = reference if reference.ndim == 5 else repeat(reference, "b c h w -> b c f h w", f=num_frames)
+    mask = draw_mask(tuple(frames.shape), keep_probability, generator)
+    return low_pass(frames, mask, blur_kernel, blur_sigma)
+
+
+def similar_clip(
+    clip: Tensor,
+    picture: Tensor,
+    keep_probability: float,
+    generator: torch.Generator,
+    blur_kernel: int = 9,
+    blur_sigma: float = 18.0,
+) -> Tensor:
+    """:func:`similar_frames` in the form of a video model's ``clip``, (B, C, F, H, W), whose F are latent frames.
+
+    ``picture`` (1, C, F', H, W) is a still clip where F' is F; else its first frame, which a video autoencoder makes of
+    the first picture alone, stands for all of them. Raises ModelMismatchError for another C, PictureError for another
+    size, and for a picture that is empty.
+    """
+    if picture.shape[1] != clip.shape[1]:
+        raise ModelMismatchError(
+            f"the picture's latent has {picture.shape[1]} channels, the video's has {clip.shape[1]}: encode the "
+            "picture with the video model's own VAE"
+        )
+    if picture.shape[-2:] != clip.shape[-2:]:
+        sizes = (f"{latent.shape[-1]} x {latent.shape[-2]}" for latent in (picture, clip))
+        raise PictureError("the picture's latent is {}, the video's is {}: use one size for both".format(*sizes))
+    if not picture[:, :, 0].any():
+        raise PictureError("the picture's latent is empty: encode the picture with the VAE and give it as `picture`")
+    frames = picture if picture.shape[2] == clip.shape[2] else picture[:, :, :1].expand(-1, -1, clip.shape[2], -1, -1)
+    similar = similar_frames(frames, clip.shape[2], keep_probability, generator, blur_kernel, blur_sigma)
+    return similar.expand_as(clip).clone()
+
+
+def frame_similarity_prior(
+    reference: Tensor,
+    num_frames: int,
+    alpha: float,
+    sigma: float,
+    keep_probability: float,
+    generator: torch.Generator,
+    noise: Tensor | None = None,
+    blur_kernel: int = 9,
+    blur_sigma: float = 18.0,
+) -> Tensor:
+    """Where sampling starts (arXiv 2312.16693, Equation 7): ``x_t0 ~ N(alpha_t0 D(x), sigma_t0^2 I)``.
+
+    ``reference`` (B, C, H, W) to (B, C, F, H, W). ``noise`` is standard normal of the result's shape;
+    without it, it is drawn from ``generator`` after the mask.
+    """
+    frames = similar_frames(reference, num_frames, keep_probability, generator, blur_kernel, blur_sigma)
+    if noise is None:
+        noise = torch.randn(frames.shape, generator=generator).to(frames)
+    return alpha * frames + sigma * noise

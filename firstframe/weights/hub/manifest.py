@@ -1,0 +1,86 @@
+"""Published weight sets: what they are, where they come from, and how to be sure of them.
+
+There is one JSON file for each in ``weights_manifest/`` beside the package. A size or digest that nobody states is
+null there, and "unpinned" to the user.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import WeightsError
+
+FOLDER = Path(__file__).resolve().parents[3] / "weights_manifest"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file in a repository of the Hugging Face hub, at a revision."""
+
+    repo: str
+    path: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class WeightSet:
+    """One published file.
+
+    Attributes:
+        id: its name here.
+        role: what it is for, in a word or two.
+        file: its name in ComfyUI's folder.
+        sources: where to get it; the first one is tried first.
+        bytes: its exact size, None where it is not known.
+        sha256: its digest in hex, None where it is not known.
+        licence: as its authors state it.
+        layout: name of the layout that it is in, None where FirstFrame does not read it itself.
+        folder: of ComfyUI's models.
+        node: the node that loads it, None where neither FirstFrame nor ComfyUI has one.
+        notes: what else there is to know.
+    """
+
+    id: str
+    role: str
+    file: str
+    sources: tuple[Source, ...]
+    bytes: int | None
+    sha256: str | None
+    licence: str
+    layout: str | None
+    folder: str
+    node: str | None
+    notes: str
+
+    def __post_init__(self) -> None:
+        for name in (self.id, self.file, self.folder):
+            if name in ("", ".", "..") or Path(name).name != name:
+                raise WeightsError(f"{name!r} in the manifest is not a plain name: nothing is written outside a folder")
+
+    @property
+    def pinned(self) -> bool:
+        """Whether what was fetched can be verified."""
+        return self.sha256 is not None
+
+
+def published() -> list[WeightSet]:
+    """Every entry of the manifest, by id."""
+    return sorted(_entries(), key=lambda entry: entry.id)
+
+
+def weight_set(id: str) -> WeightSet:
+    """The entry with this id. Raises WeightsError where there is none, naming those that there are."""
+    entries = {entry.id: entry for entry in _entries()}
+    if id not in entries:
+        raise WeightsError(f"there is no weight set {id!r}; there are {', '.join(sorted(entries))}")
+    return entries[id]
+
+
+def _entries() -> Iterator[WeightSet]:
+    for file in FOLDER.glob("*.json"):
+        if file.name != "schema.json":
+            fields = json.loads(file.read_text("utf-8"))
+            yield WeightSet(**{**fields, "sources": tuple(Source(**source) for source in fields["sources"])})

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+from typer.testing import CliRunner
+
+from firstframe.cli.app import app
+from firstframe.clips.reference import prepare_picture
+from firstframe.clips.video import read_clip
+
+FAST = ["--frames", "3", "--steps", "2", "--width", "64", "--height", "48"]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    coarse = torch.rand(1, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    smooth = functional.interpolate(coarse, (60, 90), mode="bicubic").clamp(0, 1)[0].movedim(0, -1)
+    Image.fromarray((smooth * 255).byte().numpy()).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+@pytest.fixture
+def run(small_model, monkeypatch):
+    monkeypatch.setattr("firstframe.tiny.model.load_tiny", lambda device: small_model)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def animated(run, picture: Path, name: str, *options: str) -> torch.Tensor:
+    result = run("animate", picture, "--prompt", "a red fish", "-o", picture.parent / name, *FAST, *options)
+    assert result.exit_code == 0, result.output
+    return read_clip(picture.parent / name).frames
+
+
+def test_animate(run, picture):
+    out = picture.parent / "new" / "clip.mp4"
+    result = run("animate", picture, "--prompt", "a red fish", "-o", out, "--seed", "7", "--fps", "5", *FAST)
+    sheet = out.with_name("clip_frames.png")
+    assert result.exit_code == 0 and result.stdout.split() == [str(out), str(sheet)]
+    clip = read_clip(out)
+    assert clip.frames.shape == (3, 48, 64, 3) and clip.fps == 5
+    assert Image.open(sheet).size == (3 * 64 + 2 * 2, 48)
+    made_by = json.loads(clip.metadata["firstframe"])
+    assert (made_by["prompts"], made_by["seed"], made_by["num_frames"]) == (["a red fish"], 7, 3)
+
+
+def test_a_webp_and_a_folder_of_png(run, picture):
+    assert animated(run, picture, "clip.webp").shape == (3, 48, 64, 3)
+    assert animated(run, picture, "frames").shape == (3, 48, 64, 3)
+    again = run("animate", picture, "--prompt", "a red fish", "-o", picture.parent / "frames", *FAST)
+    assert again.exit_code == 1 and "is there already" in again.stderr
+
+
+def test_it_starts_with_the_picture(run, picture):
+    frames = animated(run, picture, "clip.mp4").float() / 255
+    shrunk = functional.avg_pool2d(prepare_picture(picture, 64, 48), 8)
+    blocks = functional.interpolate(shrunk, scale_factor=8)[0].movedim(0, -1)
+    assert (frames[0] - blocks).abs().mean() < 0.03
+    assert (frames[1] - blocks).abs().mean() > 0.1
+
+
+def test_an_amount_of_motion_stands_for_two_numbers(run, picture):
+    named = animated(run, picture, "named.mp4", "--motion", "subtle")
+    numbers = animated(run, picture, "numbers.mp4", "--start", "0.7", "--keep", "1")
+    assert torch.equal(named, numbers)
+
+
+def test_the_retention_branch(run, picture):
+    both = animated(run, picture, "both.gif", "--retention")
+    alone = animated(run, picture, "alone.gif", "--retention", "--no-adapter")
+    adapter = animated(run, picture, "adapter.gif")
+    assert torch.equal(both[0], adapter[0]) and not torch.equal(both, adapter)
+    assert not torch.equal(alone[0], adapter[0])  # no frame is held: it is the branch's own
+    assert torch.equal(adapter, animated(run, picture, "off.gif", "--retention", "--retention-strength", "0"))
+
+
+def test_dual_guidance(run, picture):
+    usual = animated(run, picture, "usual.gif", "--cfg", "3")
+    assert torch.equal(usual, animated(run, picture, "text.gif", "--text-scale", "3"))
+    image = animated(run, picture, "image.gif", "--cfg", "3", "--image-scale", "2")
+    assert not torch.equal(usual, image)
+    assert torch.equal(image, animated(run, picture, "same.gif", "--image-scale", "2", "--text-scale", "3"))
+
+
+def test_one_prompt_for_each_clip(run, picture):
+    first, out = animated(run, picture, "first.gif"), picture.parent / "two.gif"
+    assert run("animate", picture, "--prompt", "a red fish", "--prompt", "up", "-o", out, *FAST).exit_code == 0
+    two = read_clip(out).frames
+    assert two.shape == (5, 48, 64, 3)
+    sheets = [Image.open(picture.parent / f"{name}_frames.png") for name in ("first", "two")]
+    assert sheets[0].tobytes() == sheets[1].crop((0, 0, *sheets[0].size)).tobytes() and len(first) == 3
+    same = animated(run, picture, "repeated.gif", "--clips", "3")
+    assert len(same) == 7
+
+
+def test_what_the_options_change(run, picture):
+    frames = animated(run, picture, "a.gif")
+    assert torch.equal(frames, animated(run, picture, "same.gif"))
+    without = animated(run, picture, "without.gif", "--no-adapter")
+    assert torch.equal(without, animated(run, picture, "zero.gif", "--strength", "0"))
+    for option in (["--seed", "1"], ["--cfg", "1"], ["--keep", "1"], ["--start", "0.5"], ["--color-match"]):
+        assert not torch.equal(frames, animated(run, picture, "other.gif", *option)), option
+    assert not torch.equal(frames, without)
+
+
+def one_line(result: Any) -> str:
+    assert result.exit_code == 1
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("firstframe: ") and isinstance(result.exception, SystemExit)
+    return line
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--width", "100"], "100x48"),
+        (["--frames", "17"], "16"),
+        (["--frames", "1"], "two frames"),
+        (["--steps", "0"], "step"),
+        (["--start", "0"], "start_time"),
+        (["--keep", "2"], "keep_probability"),
+        (["-o", "clip.avi"], "clip.avi"),
+        (["--prompt", "y", "--clips", "3"], "3 clips"),
+        (["--clips", "0"], "0 clips"),
+        (["--clips", "2", "--among-last", "3"], "among_last"),
+    ],
+)
+def test_wrong_options(run, picture, options, says):
+    result = run("animate", picture, "--prompt", "x", "-o", picture.parent / "clip.mp4", *FAST, *options)
+    assert says in one_line(result)
+    assert list(picture.parent.iterdir()) == [picture]
+
+
+def test_no_picture(run, tmp_path):
+    (tmp_path / "text.png").write_text("not a picture")
+    for name in ("missing.png", "text.png"):
+        result = run("animate", tmp_path / name, "--prompt", "x", "-o", tmp_path / "clip.mp4")
+        assert name in one_line(result)
+
+
+def test_measure(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("firstframe.experiments.prior.TABLE", [(1.0, 1.0)])
+    result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--report", tmp_path / "report")
+    assert result.exit_code == 0, result.output
+    made = {"films", "report.gif", "report.html", "report.json", "report.png"}
+    assert {file.name for file in (tmp_path / "report").iterdir()} == made
+    result = run("measure", "prior", "--scenes", "1", "--steps", "1", "--report", tmp_path / "prior")
+    assert result.exit_code == 0, result.output
+    assert {file.name for file in (tmp_path / "prior").iterdir()} == {"films", "prior.json", "prior.md", "report.html"}
+    result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--retention", "--report", tmp_path / "all")
+    assert result.exit_code == 0, result.output
+    assert "adapter+retention" in json.loads((tmp_path / "all" / "report.json").read_text())["variants"]
+
+
+def test_measure_claims(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("firstframe.experiments.claims.with_look", lambda model: model)
+    few = ("measure", "claims", "--scenes", "1", "--pictures", "1", "--steps", "1", "--report", tmp_path)
+    result = run(*few, "--only", "image_scale", "--only", "other_look")
+    assert result.exit_code == 0, result.output
+    assert {"claims.json", "claims.md", "image_scale.png"} <= {file.name for file in tmp_path.iterdir()}
+    assert "summary" in one_line(run(*few, "--only", "summary"))

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from firstframe.clips.reference import Reference, prepare_picture
+from firstframe.errors import PictureError
+
+
+def gradient(width: int, height: int) -> torch.Tensor:
+    """(H, W, 3): red grows to the right, green downwards."""
+    red = torch.linspace(0, 1, width).expand(height, width)
+    green = torch.linspace(0, 1, height)[:, None].expand(height, width)
+    return torch.stack([red, green, torch.full_like(red, 0.5)], -1)
+
+
+def disc(width: int, height: int, radius: float) -> torch.Tensor:
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    inside = ((x - width / 2) ** 2 + (y - height / 2) ** 2).sqrt() < radius
+    return inside.float()[..., None].expand(-1, -1, 3)
+
+
+def extent(pixels: torch.Tensor) -> tuple[int, int]:
+    """Width and height of what is bright."""
+    bright = pixels[0].mean(0) > 0.5
+    return int(bright.any(0).sum()), int(bright.any(1).sum())
+
+
+@pytest.mark.parametrize("size", [(200, 100), (100, 200), (37, 91), (64, 64), (1000, 13)])
+@pytest.mark.parametrize("fit", ["cover", "contain", "stretch"])
+def test_size_range_and_type(size, fit):
+    pixels = prepare_picture(gradient(*size), 64, 48, fit)
+    assert pixels.shape == (1, 3, 48, 64) and pixels.dtype == torch.float32
+    assert pixels.min() >= 0 and pixels.max() <= 1
+
+
+@pytest.mark.parametrize("fit", ["cover", "contain"])
+@pytest.mark.parametrize("size", [(300, 200), (200, 300)])
+def test_a_circle_stays_a_circle(fit, size):
+    width, height = extent(prepare_picture(disc(*size, radius=60), 96, 96, fit))
+    assert abs(width - height) <= 1
+
+
+def test_stretch_is_the_only_one_that_deforms():
+    width, height = extent(prepare_picture(disc(300, 150, radius=60), 96, 96, "stretch"))
+    assert height == pytest.approx(2 * width, abs=2)
+
+
+def test_cover_crops_the_middle():
+    pixels = prepare_picture(gradient(200, 100), 64, 64, "cover")
+    assert pixels[0, 0].mean() == pytest.approx(0.5, abs=0.01)
+    assert pixels[0, 0, 32, 0] == pytest.approx(0.25, abs=0.02)
+    assert pixels[0, 0, 32, -1] == pytest.approx(0.75, abs=0.02)
+    assert pixels[0, 1, 0, 32] < 0.02 and pixels[0, 1, -1, 32] > 0.98
+
+
+def test_contain_shows_everything_between_the_bars():
+    pixels = prepare_picture(gradient(200, 100), 64, 64, "contain", padding=(1.0, 0.0, 1.0))
+    bar = torch.tensor([1.0, 0.0, 1.0])
+    assert torch.equal(pixels[0, :, 0, 0], bar) and torch.equal(pixels[0, :, -1, -1], bar)
+    assert pixels[0, 0, 32, 0] < 0.02 and pixels[0, 0, 32, -1] > 0.98
+    assert (pixels[0, 2] == 1).all(1).sum() == 32  # 16 rows above, 16 below
+
+
+def test_the_right_size_is_left_as_it_is():
+    picture = torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(0))
+    for fit in ("cover", "contain", "stretch"):
+        assert torch.equal(prepare_picture(picture, 64, 48, fit)[0], picture.movedim(-1, 0))
+
+
+def test_shrinking_does_not_alias():
+    stripes = (torch.arange(512) % 2).float().expand(512, 512)[..., None].expand(-1, -1, 3)
+    assert (prepare_picture(stripes, 64, 64) - 0.5).abs().max() < 0.1
+
+
+def test_input_is_not_changed_nor_shared():
+    picture = torch.rand(64, 64, 3)
+    before = picture.clone()
+    prepare_picture(picture, 64, 64).zero_()
+    assert torch.equal(picture, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16, torch.float64])
+def test_tensor_types(dtype):
+    picture = gradient(64, 64)
+    scaled = picture if dtype.is_floating_point else picture * torch.iinfo(dtype).max
+    assert torch.allclose(prepare_picture(scaled.to(dtype), 64, 64), picture.movedim(-1, 0)[None], atol=4e-3)
+
+
+def test_comfy_image_and_grey_tensors():
+    picture = gradient(64, 64)
+    assert torch.equal(prepare_picture(picture[None], 64, 64), prepare_picture(picture, 64, 64))
+    grey = prepare_picture(picture[..., :1], 64, 64)
+    assert torch.equal(grey[:, 0], grey[:, 2])
+
+
+def test_alpha_is_laid_over_the_background():
+    picture = torch.cat([gradient(64, 64), torch.zeros(64, 64, 1)], -1)
+    picture[:, 32:, 3] = 0.5
+    pixels = prepare_picture(picture, 64, 64)
+    assert torch.equal(pixels[..., :32], torch.ones(1, 3, 64, 32))
+    assert pixels[0, 2, 0, 40] == pytest.approx(0.75)
+    assert prepare_picture(picture, 64, 64, background=(0.0, 0.0, 0.0))[0, 2, 0, 40] == pytest.approx(0.25)
+
+
+def test_transparent_colour_does_not_bleed_when_resized():
+    picture = torch.zeros(128, 128, 4)
+    picture[:, 64:] = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    pixels = prepare_picture(picture, 32, 32)
+    assert pixels[0, 1].min() > 0.99  # white beside green: the black of the transparent half is nowhere
+
+
+def saved(folder: Path, picture: Image.Image, name: str, **options) -> Path:
+    picture.save(folder / name, **options)
+    return folder / name
+
+
+def test_files_grey_16_bit_palette(tmp_path):
+    ramp = np.linspace(0, 1, 64)[None].repeat(64, 0)
+    expected = torch.from_numpy(ramp).float()
+    eight = Image.fromarray((ramp * 255).round().astype(np.uint8))
+    sixteen = Image.fromarray((ramp * 65535).round().astype(np.uint16))
+    files = {
+        saved(tmp_path, eight, "grey.png"): 3e-3,
+        saved(tmp_path, sixteen, "sixteen.png"): 2e-5,
+        saved(tmp_path, sixteen, "sixteen.tiff"): 2e-5,
+        saved(tmp_path, eight.convert("P"), "palette.gif"): 3e-3,
+        saved(tmp_path, eight.convert("LA"), "grey_alpha.png"): 3e-3,
+        saved(tmp_path, eight.convert("CMYK"), "cmyk.jpg", quality=100): 2e-2,
+    }
+    for file, tolerance in files.items():
+        assert (prepare_picture(file, 64, 64)[0] - expected).abs().max() < tolerance, file.name
+
+
+def test_palette_transparency(tmp_path):
+    picture = Image.new("P", (16, 16), 0)
+    picture.putpalette([255, 0, 0, 0, 0, 255])
+    picture.paste(1, (8, 0, 16, 16))
+    pixels = prepare_picture(saved(tmp_path, picture, "p.png", transparency=0), 16, 16)
+    assert torch.equal(pixels[0, :, 0, 0], torch.ones(3))
+    assert torch.equal(pixels[0, :, 0, 15], torch.tensor([0.0, 0.0, 1.0]))
+
+
+def test_exif_orientation(tmp_path):
+    picture = Image.fromarray((gradient(64, 32).numpy() * 255).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: to be shown rotated 90 degrees clockwise
+    pixels = prepare_picture(saved(tmp_path, picture, "turned.png", exif=exif), 32, 64)
+    # what grew rightwards grows downwards
+    assert pixels[0, 0, 0].mean() < 0.05 and pixels[0, 0, -1].mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("picture", "says"),
+    [
+        (torch.rand(4, 64, 64, 3), r"batch of 4 \(shape \(4, 64, 64, 3\)\)"),
+        (torch.rand(0, 64, 64, 3), "batch of 0"),
+        (torch.rand(64, 64), r"shape \(64, 64\)"),
+        (torch.rand(1, 3, 64, 64), r"shape \(1, 3, 64, 64\)"),
+        (torch.rand(64, 64, 2), r"\(64, 64, 2\)"),
+        (torch.rand(0, 64, 3), r"\(0, 64, 3\)"),
+        ("no/such/file.png", "no/such/file.png"),
+    ],
+)
+def test_what_is_no_single_picture_is_refused(picture, says):
+    with pytest.raises(PictureError, match=says):
+        prepare_picture(picture, 64, 64)
+
+
+def test_broken_files_are_refused(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    whole = saved(tmp_path, Image.fromarray(noise), "whole.png")
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:5000])
+    (tmp_path / "text.png").write_text("not a picture")
+    for name in ("cut.png", "text.png"):
+        with pytest.raises(PictureError, match=name):
+            prepare_picture(tmp_path / name, 64, 64)
+
+
+@pytest.mark.parametrize(("width", "height"), [(100, 64), (64, 65), (0, 64), (-8, 64)])
+def test_sizes_are_multiples_of_8(width, height):
+    with pytest.raises(PictureError, match=f"{width}x{height}"):
+        prepare_picture(torch.rand(64, 64, 3), width, height)
+
+
+def test_unknown_fit():
+    with pytest.raises(PictureError, match="crop"):
+        prepare_picture(torch.rand(64, 64, 3), 64, 64, "crop")
+
+
+def test_reference():
+    reference = Reference(prepare_picture(gradient(100, 100), 64, 48))
+    assert (reference.width, reference.height) == (64, 48)
+    assert reference.image.shape == (1, 48, 64, 3) and reference.latent is None

@@ -1,0 +1,238 @@
+"""The pages of `firstframe measure`: one file each, valid, with everything inside."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import html5lib
+import pytest
+import torch
+from PIL import Image
+
+from firstframe.bindings.diffusers import SamplingSettings
+from firstframe.cli.measure import SECTIONS
+from firstframe.clips.video import read_clip
+from firstframe.experiments.claims import measure_claims, sections
+from firstframe.experiments.films import films_in, keep_films
+from firstframe.experiments.glossary import NUMBERS, SETTINGS, VARIANTS
+from firstframe.experiments.page.blocks import Page, Section, Table
+from firstframe.experiments.page.render import write_page
+from firstframe.experiments.prior import measure_prior
+from firstframe.experiments.tiny import measure_tiny
+from firstframe.experiments.variants import RETAINED
+from firstframe.experiments.variants import VARIANTS as COMPARED
+from firstframe.sampling.guidance import DualGuidance
+from firstframe.tiny.model import TinyModel
+
+Element = ElementTree.Element
+SETTINGS_USED = SamplingSettings(num_frames=4, steps=1, cfg=1.0)
+MEBIBYTE = 2**20
+
+
+def opened(file: Path) -> Element:
+    """A page as browsers parse it; any parse error raises."""
+    parser = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False)
+    tree: Element = parser.parse(file.read_text("utf-8"))
+    return tree
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(small_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    guided = SamplingSettings(num_frames=4, steps=1, cfg=1.0, guidance=DualGuidance(1.5, 2.5))
+    measure_tiny(small_model, 2, 3, guided, folder, (*COMPARED, *RETAINED))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prior_folder(small_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prior")
+    measure_prior(small_model, 1, 0, SETTINGS_USED, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def claims_folder(small_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("claims")
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(sections, "ACTION_SCALES", ((1.0, 1.0), (1.0, 4.0), (4.0, 4.0)))
+        few.setattr(sections, "START_TIMES", (1.0, 0.6))
+        few.setattr(sections, "KEEP_PROBABILITIES", (0.9, 0.1))
+        few.setattr("firstframe.experiments.claims.with_look", lambda model: model)
+        measure_claims(small_model, 1, 1, 0, SETTINGS_USED, folder, SECTIONS)
+    return folder
+
+
+@pytest.fixture(params=["tiny", "prior", "claims"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    made: Path = request.getfixturevalue(f"{request.param}_folder")
+    return made
+
+
+@pytest.fixture
+def report(folder: Path) -> dict[str, Any]:
+    (file,) = folder.glob("*.json")
+    read: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return read
+
+
+@pytest.fixture
+def page(folder: Path) -> Element:
+    return opened(folder / "report.html")
+
+
+def addresses(page: Element) -> list[str]:
+    """Everything that the page points at or loads."""
+    names = ("src", "href", "poster", "srcset", "data", "action")
+    return [element.attrib[name] for element in page.iter() for name in names if name in element.attrib]
+
+
+def content(address: str) -> bytes:
+    return base64.b64decode(address.split(",", 1)[1], validate=True)
+
+
+def leaves(report: Any) -> Iterator[float]:
+    """All numbers in JSON; true and false are none."""
+    if isinstance(report, dict | list):
+        for part in report.values() if isinstance(report, dict) else report:
+            yield from leaves(part)
+    elif isinstance(report, int | float) and not isinstance(report, bool):
+        yield report
+
+
+def words(element: Element) -> str:
+    return " ".join("".join(element.itertext()).split())
+
+
+def test_it_needs_nothing_from_outside(page: Element, folder: Path) -> None:
+    found = addresses(page)
+    ids = {element.attrib["id"] for element in page.iter() if "id" in element.attrib}
+    assert found and all(address.startswith("data:") or address.removeprefix("#") in ids for address in found)
+    text = (folder / "report.html").read_text("utf-8")
+    assert "@import" not in text and not re.search(r"url\(|https?:", text)
+    (policy,) = [meta.attrib["content"] for meta in page.iter("meta") if "http-equiv" in meta.attrib]
+    assert policy.startswith("default-src 'none'") and "http" not in policy and "*" not in policy
+    assert {image.attrib["src"].split(";")[0] for image in page.iter("img")} <= {
+        "data:image/svg+xml",
+        "data:image/webp",
+    }
+
+
+def test_every_number_of_the_report_is_in_it(page: Element, report: dict[str, Any]) -> None:
+    shown = {float(data.attrib["value"]) for data in page.iter("data")}
+    written = {float(number) for cell in page.iter("td") for number in re.findall(r"-?\d+(?:\.\d+)?", words(cell))}
+    settings = {"settings": report.pop("settings")}
+    assert len(set(leaves(report))) > 10 and set(leaves(report)) <= shown
+    assert set(leaves(settings)) <= shown | written  # some are lists
+
+
+def test_numbers_are_rounded_as_the_glossary_says(page: Element) -> None:
+    labels = {term.label: term for term in NUMBERS.values()}
+    checked = 0
+    for table in page.iter("table"):
+        heads = [words(head) for head in table.findall("thead/tr/th")]
+        for row in table.findall("tbody/tr"):
+            for head, cell in zip(heads, list(row), strict=False):
+                data = cell.find("data")
+                if head in labels and data is not None:
+                    digits = labels[head].digits
+                    assert re.fullmatch(rf"-?\d+\.\d{{{digits}}}", words(data)) and not re.fullmatch(
+                        r"-[0.]+", words(data)
+                    )
+                    assert float(words(data)) == pytest.approx(float(data.attrib["value"]), abs=0.51 * 10**-digits)
+                    checked += 1
+    assert checked > 10
+
+
+def test_every_number_leads_to_its_meaning(page: Element) -> None:
+    meanings = {term.attrib["id"] for term in page.iter("dt") if "id" in term.attrib}
+    links = {link.attrib["href"].removeprefix("#") for head in page.iter("thead") for link in head.iter("a")}
+    assert links == meanings and links <= NUMBERS.keys() and {"flow_score", "warping_error"} <= links
+
+
+def test_clips_play(page: Element, folder: Path, tmp_path: Path) -> None:
+    videos = list(page.iter("video"))
+    assert len(videos) == len(list((folder / "films").rglob("*.mp4")))
+    for number, video in enumerate(videos):
+        assert set(video.keys()) >= {"autoplay", "loop", "muted", "playsinline", "aria-label"}
+        file = tmp_path / f"{number}.mp4"
+        file.write_bytes(content(video.attrib["src"]))
+        assert read_clip(file).frames.shape == (4, 128, 128, 3)
+
+
+def test_pictures_say_what_they_show(page: Element) -> None:
+    images = list(page.iter("img"))
+    assert images and all(len(image.attrib["alt"]) > 15 for image in images)
+    for image in images:
+        data = content(image.attrib["src"])
+        if image.attrib["src"].startswith("data:image/webp"):
+            assert Image.open(io.BytesIO(data)).width > 400
+        else:
+            drawing = ElementTree.fromstring(data)
+            assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
+            assert b"currentColor" in data and b"prefers-color-scheme" in data
+            outside = [value for part in drawing.iter() for name, value in part.items() if name.endswith("href")]
+            assert all(address.startswith(("#", "data:")) for address in outside)
+
+
+def test_the_report_lies_in_it_as_a_file(page: Element, report: dict[str, Any]) -> None:
+    (link,) = [link for link in page.iter("a") if "download" in link.attrib]
+    assert json.loads(content(link.attrib["href"])) == report
+
+
+def test_settings_and_versions(page: Element, report: dict[str, Any]) -> None:
+    rows = {words(row[0]): [words(cell) for cell in row[1:]] for row in page.iter("tr")}
+    assert all(rows[package] == [version] for package, version in report["made_with"].items())
+    assert {"firstframe", "torch", "OpenCV"} <= report["made_with"].keys()
+    assert report["settings"].keys() <= SETTINGS.keys()
+    told = {cells[-1] for cells in rows.values()}
+    assert all(SETTINGS[name] in told for name in report["settings"])
+
+
+def test_dual_guidance_is_told(tiny_folder: Path) -> None:
+    rows = {words(row[0]): words(row[1]) for row in opened(tiny_folder / "report.html").iter("tr")}
+    assert (rows["guidance.image scale"], rows["guidance.text scale"]) == ("1.5", "2.5")
+    assert rows["hold first frame"] == "yes"
+
+
+def test_every_variant_is_explained() -> None:
+    assert {*COMPARED, *RETAINED, *sections.PARTS, *sections.LOOK_VARIANTS} <= VARIANTS.keys()
+
+
+def test_small_enough_to_send(tiny_folder: Path) -> None:
+    """Clips of the real length: four scenes, all variants. Noise is the worst that a film can hold."""
+    noise = torch.Generator().manual_seed(0)
+    soft = torch.nn.functional.interpolate(torch.rand(16, 3, 32, 32, generator=noise), (128, 128), mode="bicubic")
+    clip = soft.clamp(0, 1).movedim(1, -1)
+    keep_films(tiny_folder / "many", [(f"scene {n}", dict.fromkeys("abcdef", clip)) for n in range(4)])
+    films = films_in(tiny_folder / "many")
+    report = json.loads((tiny_folder / "report.json").read_text())
+    page = Page("Title", "", [Section("Clips", "", films=films)], report, "report.json")
+    assert write_page(tiny_folder / "many.html", page).stat().st_size < 5 * MEBIBYTE
+    assert (tiny_folder / "report.html").stat().st_size < MEBIBYTE
+
+
+def test_films_are_found_again(tmp_path: Path) -> None:
+    clip = torch.rand(2, 16, 16, 3)
+    keep_films(tmp_path, [("first", {"one": clip, "two": clip}), ("b", {"three": clip})])
+    keep_films(tmp_path, [("left; right = 1", {"clean_frame": clip})])
+    (group,) = films_in(tmp_path)
+    assert group.caption == "left; right = 1" and [film.name for film in group.films] == ["clean_frame"]
+    assert films_in(tmp_path / "nothing") == []
+
+
+def test_words_are_no_markup(tmp_path: Path) -> None:
+    report = {"settings": {}, "made_with": {}}
+    table = Table("<i>caption", [{"variant": "<script>alert(1)</script>", "ssim": -0.00001}])
+    file = write_page(tmp_path / "page.html", Page("a & <b>", "", [Section("x", "", [table])], report, "r.json"))
+    page = opened(file)
+    assert page.find("head/title").text == "a & <b>"
+    (row,) = page.findall(".//tbody/tr[td]")
+    assert words(row) == "<script>alert(1)</script>0.000" and len(list(page.iter("script"))) == 1

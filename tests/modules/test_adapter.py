@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import torch
+
+from firstframe.modules.adapter import I2VAdapter
+from firstframe.sites import SD15, Site
+
+SITES = {Site("down", 0, 0): 8, Site("mid", 0, 0): 16}
+
+
+def test_state_dict_names_sites() -> None:
+    assert set(I2VAdapter(SITES, 2).state_dict()) == {
+        f"sites.{site}.{name}"
+        for site in ("down_0_0", "mid_0_0")
+        for name in ("to_q.weight", "to_out.weight", "to_out.bias")
+    }
+
+
+def test_size_for_stable_diffusion() -> None:
+    with torch.device("meta"):
+        adapter = I2VAdapter(SD15.attention_sites, SD15.num_heads)
+    assert sum(p.numel() for p in adapter.parameters()) == 24_793_280
+
+
+def test_training_starts_from_the_base_queries(generator: torch.Generator) -> None:
+    base = {site: torch.randn(width, width, generator=generator) for site, width in SITES.items()}
+    adapter = I2VAdapter(SITES, 2)
+    for parameter in adapter.parameters():
+        torch.nn.init.normal_(parameter, generator=generator)
+    adapter.copy_queries(base.__getitem__)
+    for site in adapter:
+        assert torch.equal(adapter[site].to_q.weight, base[site])
+        assert adapter[site].to_out.weight.eq(0).all()
+        assert adapter[site].to_out.bias.eq(0).all()
+
+
+def test_scale_multiplies_the_residual(generator: torch.Generator) -> None:
+    adapter = I2VAdapter(SITES, 2)
+    for parameter in adapter.parameters():
+        torch.nn.init.normal_(parameter, generator=generator)
+    x = torch.randn(1, 3, 4, 8, generator=generator)
+    key0, value0 = torch.randn(2, 1, 4, 8, generator=generator)
+    site = Site("down", 0, 0)
+    torch.testing.assert_close(adapter(site, x, key0, value0, scale=0.25), adapter(site, x, key0, value0) / 4)
