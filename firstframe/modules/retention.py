@@ -43,6 +43,20 @@ class RetentionConfig:
         level = self.unet.layers_per_block + 1  # its layers and its downsampling, which the last level lacks
         return (widths[0], *(width for width in widths for _ in range(level)))[:-1]
 
+    @property
+    def down_sites(self) -> dict[Site, int]:
+        """The sites of the UNet's down blocks, which the branch copies, with their widths."""
+        return {site: width for site, width in self.unet.motion_sites(mid=False).items() if site.stage == "down"}
+
+    def residual_elements(self, height: int, width: int) -> int:
+        """Numbers in the residuals of one frame, for a latent of ``height`` and ``width``."""
+        per_level = self.unet.layers_per_block + 1
+        sizes = [(height, width)]
+        for index in range(1, len(self.residual_channels)):
+            halved = index % per_level == 0
+            sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)) if halved else sizes[-1])
+        return sum(c * h * w for c, (h, w) in zip(self.residual_channels, sizes, strict=True))
+
 
 class Stem(nn.Module):
     """Convolutions on the picture itself, down to the resolution of its latent."""

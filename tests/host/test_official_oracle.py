@@ -75,16 +75,17 @@ def test_one_forward(model: ModelPatcher, image_scale: float, expected: dict[str
 
 def test_cross_frame_attention(base: ModelPatcher, oracle_dir: Path, expected: dict[str, Tensor]) -> None:
     adapter = load_host_adapter(oracle_dir / "i2v_module.safetensors").model
-    unet = unet_of(base)
-    remember, add = adapter_patches(unet, adapter, View(FRAMES))
+    unet = unet_of(base.model)
+    size = (8, 8)
+    remember, compare, add = adapter_patches(unet, adapter, View(FRAMES, size), {})
     extra = {"block": ("input", 1)}
-    states, context, value = remember(*[expected["attn.input"]] * 3, extra)
+    states, context, value = compare(*remember(*[expected["attn.input"]] * 3, extra), extra)
     out = add(transformer_at(unet, Site("down", 0, 0)).attn1(states, context, value), extra)
     assert relative_error(out, expected["attn.output"]) < 1e-4
 
 
 def test_motion_module(base: ModelPatcher, oracle_dir: Path, expected: dict[str, Tensor], monkeypatch) -> None:
-    unet = unet_of(base)
+    unet = unet_of(base.model)
     layer = motion_layer(unet, Site("down", 1, 0))
     monkeypatch.setattr(layer, "forward", lambda x: x)
     with moving(unet, load_host_motion(oracle_dir / "motion.safetensors").model, FRAMES, 1.0):

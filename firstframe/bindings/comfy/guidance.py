@@ -12,7 +12,6 @@ from comfy.samplers import CFGGuider, calc_cond_batch, sampling_function
 from torch import Tensor
 
 from ...sampling.guidance import Branch, DualGuidance, LowPass, Scales
-from .evaluation import progress
 from .first_frame import FIRST_FRAME_KEY
 from .image_conditioning import (
     HeldPicture,
@@ -26,6 +25,7 @@ from .image_conditioning import (
 from .image_gate import gated
 from .image_tokens import with_tokens_of
 from .preview import preview_all_frames
+from .step import share_steps, step_of
 
 AS_THE_HOST: tuple[Branch, ...] = ("full", "none", "image")
 """The order of the host's samplers: some packs take the first of a call for the prompt, the second for the negative."""
@@ -40,6 +40,7 @@ class DualGuider(CFGGuider):
 
     def __init__(self, model: ModelPatcher, guidance: DualGuidance, low_pass: LowPass = SAME_PICTURE) -> None:
         super().__init__(preview_all_frames(model))
+        share_steps(self.model_patcher)
         self.guidance = guidance
         self.low_pass = low_pass
         self.picture: HeldPicture | None = None
@@ -88,7 +89,8 @@ class DualGuider(CFGGuider):
     ) -> Tensor:
         """The guided clean latents. Only the conditionings that count at this step are evaluated."""
         model_options = model_options or {}
-        done = progress(self.inner_model.model_sampling, timestep)
+        step = step_of(model_options.get("transformer_options", {}))
+        done = step.level(self.inner_model.model_sampling, timestep).percent
         scales, early = self.guidance.at(done), self.low_pass.holds(done)
         conds = {branch: self._cond(branch, early) for branch in scales.branches}
         inputs = self._inputs(scales.branches, x, timestep, early)

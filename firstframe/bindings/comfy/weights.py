@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import comfy.model_management
+import comfy.model_patcher
 import comfy.ops
+import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
@@ -15,6 +17,9 @@ from ...weights import load_adapter, load_motion, load_retention
 OPERATIONS = comfy.ops.manual_cast
 """Layers that cast their weights to the type and device of their input when they are used."""
 
+HostPatcher: type[ModelPatcher] = getattr(comfy.model_patcher, "CoreModelPatcher", ModelPatcher)
+"""What the host carries its own models in: paged where the host pages (dynamic VRAM)."""
+
 
 def attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """The attention that the host was told to use (PyTorch, xFormers, sub-quadratic, ...)."""
@@ -22,14 +27,34 @@ def attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tens
 
 
 def in_host(module: nn.Module) -> ModelPatcher:
-    """A module that the host's memory manager moves and offloads, in the type that it picks for UNets."""
+    """A module that the host's memory manager moves, pages and offloads, in the type that it picks for UNets."""
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    module.requires_grad_(False).eval().to(comfy.model_management.unet_dtype(model_params=parameters))
-    return ModelPatcher(
-        module,
-        load_device=comfy.model_management.get_torch_device(),
-        offload_device=comfy.model_management.unet_offload_device(),
-    )
+    _cast(module, comfy.model_management.unet_dtype(model_params=parameters))
+    return as_part(module, comfy.model_management.get_torch_device())
+
+
+def as_part(module: nn.Module, load_device: torch.device) -> ModelPatcher:
+    """A module on its way to ``load_device``, as it is."""
+    module.requires_grad_(False).eval()
+    return HostPatcher(module, load_device=load_device, offload_device=comfy.model_management.unet_offload_device())
+
+
+def compute_dtype(part: ModelPatcher) -> torch.dtype:
+    """The type in which the host computes with a part's weights."""
+    stored = next(part.model.parameters()).dtype
+    return comfy.model_management.unet_manual_cast(stored, part.load_device) or stored
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Store a module's weights in ``dtype``. Types of eight bits are for matrices and kernels alone."""
+    if dtype.itemsize > 1:
+        module.to(dtype)
+        return
+    device = comfy.model_management.get_torch_device()
+    module.to(comfy.model_management.unet_manual_cast(dtype, device))
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            layer.weight.data = layer.weight.data.to(dtype)
 
 
 def load_host_motion(path: Path) -> ModelPatcher:
