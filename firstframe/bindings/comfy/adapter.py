@@ -14,7 +14,7 @@ from torch import Tensor
 from ...errors import FramesError
 from ...modules.adapter import I2VAdapter
 from ...sampling.guidance import LowPass, softened
-from ...sampling.strength import Strengths, size_of
+from ...sampling.strength import StrengthSchedule, size_of
 from ...sites import Site
 from .evaluation import Evaluation, attach
 from .first_frame import NOISY_FRAMES
@@ -33,7 +33,7 @@ def apply_adapter(
     model: ModelPatcher,
     adapter: ModelPatcher,
     strength: float,
-    strengths: Strengths | None = None,
+    strengths: StrengthSchedule | None = None,
     low_pass: LowPass = SAME_PICTURE,
 ) -> ModelPatcher:
     """A clone of ``model`` in which every frame attends to the first one, ``strength`` times.
@@ -64,7 +64,7 @@ def apply_adapter(
     return attach(model, ADAPTER_KEY, adapter, evaluate, "an I2V adapter")
 
 
-def _weights(strengths: Strengths, call: Evaluation) -> Callable[[int], Tensor]:
+def _weights(strengths: StrengthSchedule, call: Evaluation) -> Callable[[int], Tensor]:
     height, width = call.x.shape[2:]
 
     def weights(num_places: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...clips.reference import Reference
 from ...modules.retention import RetentionBranch
-from ...sampling.strength import Strengths
+from ...sampling.strength import StrengthSchedule
 from ...shapes import unfold_frames
 from .evaluation import frames_seen, progress
 from .image_gate import rows_of, seeing_clips
@@ -28,7 +28,7 @@ class RetentionControl(ControlBase):
 
     sub_idxs: list[int] | None = None
 
-    def __init__(self, branch: ModelPatcher, picture: Tensor, strengths: Strengths | None = None) -> None:
+    def __init__(self, branch: ModelPatcher, picture: Tensor, strengths: StrengthSchedule | None = None) -> None:
         super().__init__()
         self.branch, self.picture, self.strengths = branch, picture, strengths
         self.model_sampling: Any = None
@@ -120,7 +120,7 @@ def apply_retention(
     strength: float,
     start_percent: float,
     end_percent: float,
-    strengths: Strengths | None = None,
+    strengths: StrengthSchedule | None = None,
 ) -> list[list[Any]]:
     """Copies of CONDITIONINGs with the branch behind the controls that they have.
 
