@@ -51,7 +51,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Strengths:
+class StrengthSchedule:
     """Factors on a strength, multiplied with each other.
 
     Attributes:

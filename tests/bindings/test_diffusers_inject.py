@@ -63,7 +63,7 @@ def test_scale_zero_changes_nothing(unet, motion, adapter, image_tokens, clips, 
     with_tokens = torch.cat([prompts, torch.ones(2, 3, 16)], 1)
     with inject(unet, motion, adapter, image_tokens, num_frames=FRAMES) as injection:
         assert not torch.allclose(run(unet, clips, per_frame(with_tokens)), base, rtol=0.1)
-        injection.motion_scale = injection.adapter_scale = injection.image_scale = 0.0
+        injection.motion_scale = injection.adapter_scale = injection.image_token_scale = 0.0
         assert torch.equal(run(unet, clips, per_frame(with_tokens)), base)
 
 

@@ -18,7 +18,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.windows import apply_wind
 from comfyui_firstframe_pack.firstframe.errors import FramesError, PictureError
 from comfyui_firstframe_pack.firstframe.modules.adapter import I2VAdapter
 from comfyui_firstframe_pack.firstframe.sampling.guidance import LowPass, softened
-from comfyui_firstframe_pack.firstframe.sampling.strength import Curve, Strengths
+from comfyui_firstframe_pack.firstframe.sampling.strength import Curve, StrengthSchedule
 from comfyui_firstframe_pack.firstframe.sites import Site
 from comfyui_firstframe_pack.nodes.reference import AddPicture
 from small import (
@@ -39,20 +39,20 @@ from torch import Tensor
 
 pytestmark = pytest.mark.feature("Strength over steps, frames, levels and a mask; further pictures")
 
-NEUTRAL = Strengths(Curve(((0.0, 1.0), (1.0, 1.0))), Curve(((0.0, 1.0),)), (1.0,) * 4, torch.ones(1, 20, 20))
-HALF = Strengths(Curve(((0.0, 0.5),)))
-LEFT = Strengths(mask=torch.cat([torch.ones(1, SIDE, SIDE // 2), torch.zeros(1, SIDE, SIDE // 2)], dim=2))
+NEUTRAL = StrengthSchedule(Curve(((0.0, 1.0), (1.0, 1.0))), Curve(((0.0, 1.0),)), (1.0,) * 4, torch.ones(1, 20, 20))
+HALF = StrengthSchedule(Curve(((0.0, 0.5),)))
+LEFT = StrengthSchedule(mask=torch.cat([torch.ones(1, SIDE, SIDE // 2), torch.zeros(1, SIDE, SIDE // 2)], dim=2))
 
 
 def prompts() -> list[Any]:
     return [conditioning(1), conditioning(2)]
 
 
-def with_adapter(strength: float, strengths: Strengths | None) -> Tensor:
+def with_adapter(strength: float, strengths: StrengthSchedule | None) -> Tensor:
     return ksample(apply_adapter(small_model(), small_adapter(), strength, strengths))
 
 
-def with_branch(strength: float, strengths: Strengths | None) -> Tensor:
+def with_branch(strength: float, strengths: StrengthSchedule | None) -> Tensor:
     retained = apply_retention(prompts(), small_retention(), reference(), strength, 0.0, 1.0, strengths)
     return ksample(small_model(), prompts=retained)
 
@@ -74,21 +74,21 @@ def test_half_over_all_steps_is_half_the_strength(sample: Any) -> None:
 @pytest.mark.parametrize(
     "off",
     [
-        Strengths(Curve(((0.0, 0.0),))),
-        Strengths(over_frames=Curve(((0.0, 0.0),))),
-        Strengths(levels=(0.0, 0.0)),
-        Strengths(mask=torch.zeros(1, 3, 3)),
+        StrengthSchedule(Curve(((0.0, 0.0),))),
+        StrengthSchedule(over_frames=Curve(((0.0, 0.0),))),
+        StrengthSchedule(levels=(0.0, 0.0)),
+        StrengthSchedule(mask=torch.zeros(1, 3, 3)),
     ],
     ids=["steps", "frames", "levels", "mask"],
 )
-def test_zero_everywhere_is_the_plain_model(sample: Any, off: Strengths) -> None:
+def test_zero_everywhere_is_the_plain_model(sample: Any, off: StrengthSchedule) -> None:
     torch.testing.assert_close(sample(1.0, off), ksample(small_model()), rtol=1e-5, atol=1e-5)
 
 
 def test_it_follows_the_steps(sample: Any) -> None:
     """Let go at the end of three steps, or at their beginning: neither is the whole nor the other."""
     late, early = (Curve.parse(text) for text in ("0: 0, 0.4: 0, 0.41: 1", "0: 1, 0.4: 1, 0.41: 0"))
-    clips = [sample(1.0, Strengths(over_steps=curve)) for curve in (late, early)] + [sample(1.0, None)]
+    clips = [sample(1.0, StrengthSchedule(over_steps=curve)) for curve in (late, early)] + [sample(1.0, None)]
     for index, clip in enumerate(clips):
         assert not any(torch.allclose(clip, other, rtol=1e-3) for other in clips[index + 1 :])
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...errors import FramesError
 from ...modules.adapter import I2VAdapter
 from ...sampling.guidance import LowPass, softened
-from ...sampling.strength import Strengths, size_of
+from ...sampling.strength import StrengthSchedule, size_of
 from ...sites import Site
 from .evaluation import Evaluation, attach
 from .first_frame import HELD_FRAMES
@@ -36,7 +36,7 @@ def apply_adapter(
     model: ModelPatcher,
     adapter: ModelPatcher,
     strength: float,
-    strengths: Strengths | None = None,
+    strengths: StrengthSchedule | None = None,
     low_pass: LowPass = SAME_IMAGE,
     fast: bool = False,
 ) -> ModelPatcher:
@@ -76,7 +76,7 @@ def apply_adapter(
     return attach(model, ADAPTER_KEY, adapter, evaluate, "an I2V adapter")
 
 
-def _weights(strengths: Strengths, call: Evaluation) -> Callable[[tuple[int, int], Tensor], Tensor]:
+def _weights(strengths: StrengthSchedule, call: Evaluation) -> Callable[[tuple[int, int], Tensor], Tensor]:
     latent, frames = (call.x.shape[2], call.x.shape[3]), tuple(call.frames)
     now = 1.0 if strengths.is_steady else strengths.over_steps.at(call.percent)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...clips.reference import Reference
 from ...modules.retention import RetentionBranch, RetentionConfig
-from ...sampling.strength import Strengths
+from ...sampling.strength import StrengthSchedule
 from ...shapes import unfold_frames
 from .evaluation import UUIDS, frames_seen
 from .image_gate import only_seeing, seeing_clips, zero_elsewhere
@@ -34,7 +34,7 @@ class RetentionControl(ControlBase):
 
     sub_idxs: list[int] | None = None
 
-    def __init__(self, branch: ModelPatcher, image: Tensor, strengths: Strengths | None = None) -> None:
+    def __init__(self, branch: ModelPatcher, image: Tensor, strengths: StrengthSchedule | None = None) -> None:
         super().__init__()
         self.branch, self.image, self.strengths = branch, image, strengths
         self.model_sampling: Any = None
@@ -142,7 +142,7 @@ def apply_retention(
     strength: float,
     start_percent: float,
     end_percent: float,
-    strengths: Strengths | None = None,
+    strengths: StrengthSchedule | None = None,
 ) -> list[list[Any]]:
     """Copies of CONDITIONINGs with the branch behind the controls that they have.
 

@@ -47,7 +47,7 @@ class Injection:
     retention: Retention | None = None
     motion_scale: float = 1.0
     adapter_scale: float = 1.0
-    image_scale: float = 1.0
+    image_token_scale: float = 1.0
     retention_scale: float = 1.0
     sees_picture: bool = True
     _handles: list[RemovableHandle] = field(default_factory=list, repr=False)
@@ -79,7 +79,7 @@ def inject(
     num_frames: int,
     motion_scale: float = 1.0,
     adapter_scale: float = 1.0,
-    image_scale: float = 1.0,
+    image_token_scale: float = 1.0,
     retention_scale: float = 1.0,
 ) -> Injection:
     """Attach parts to ``unet`` until ``eject()``; gradients flow through all of them.
@@ -95,7 +95,7 @@ def inject(
     if _ATTACHED in unet.__dict__:
         raise InjectionError("this UNet already has FirstFrame parts attached; eject() them first")
     parts = (motion, adapter, image_tokens, retention)
-    scales = (motion_scale, adapter_scale, image_scale, retention_scale)
+    scales = (motion_scale, adapter_scale, image_token_scale, retention_scale)
     injection = Injection(unet, num_frames, *parts, *scales)
     _check(injection, unet_config(unet))
     unet.__dict__[_ATTACHED] = injection

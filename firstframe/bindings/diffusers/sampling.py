@@ -177,7 +177,7 @@ def animate(
     retention: Retention | None = None,
     motion_scale: float = 1.0,
     adapter_scale: float = 1.0,
-    image_scale: float = 1.0,
+    image_token_scale: float = 1.0,
     retention_scale: float = 1.0,
     scheduler: DDIMScheduler | None = None,
     progress: Progress | None = None,
@@ -205,7 +205,7 @@ def animate(
         num_frames=settings.num_frames,
         motion_scale=motion_scale,
         adapter_scale=adapter_scale,
-        image_scale=image_scale,
+        image_token_scale=image_token_scale,
         retention_scale=retention_scale,
     ) as injection:
         first_frame = reference if settings.hold_first_frame else None
