@@ -80,10 +80,11 @@ class TemporalAttention(nn.Module):
         self.to_out = operations.Linear(channels, channels)
         self.register_buffer("pe", None if max_frames is None else sinusoidal_positions(max_frames, channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normed states (B*H*W, F, C) to a residual of the same shape."""
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Normed states (B*H*W, F, C) of the frames at ``positions`` (F,) to a residual of the same shape."""
         if self.pe is not None:
-            x = x + self.pe[:, : x.shape[1]].to(x)
+            pe = self.pe[:, : x.shape[1]] if positions is None else self.pe.index_select(1, positions)
+            x = x + pe.to(x)
         out: Tensor = self.to_out(self.attention(self.to_q(x), self.to_k(x), self.to_v(x), self.num_heads))
         return out
 
@@ -125,12 +126,12 @@ class TemporalTransformer(nn.Module):
             return cast(Tensor, self.norm(x))
         return unfold_frames(self.norm(fold_frames(x)), x.shape[2])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """States (B, C, F, H, W) to a residual of the same shape."""
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """States (B, C, F, H, W) of the frames at ``positions`` (F,) to a residual of the same shape."""
         batch, _, _, height, width = x.shape
         states: Tensor = self.proj_in(rearrange(self._normed(x), "b c f h w -> (b h w) f c"))
         for norm, attention in zip(self.norms, self.attentions, strict=True):
-            states = states + attention(norm(states))
+            states = states + attention(norm(states), positions)
         states = states + self.ff(self.ff_norm(states))
         states = self.proj_out(states)
         return rearrange(states, "(b h w) f c -> b c f h w", b=batch, h=height, w=width)
@@ -169,13 +170,23 @@ class MotionModule(nn.Module):
         """FramesError when the module has no positions for so many frames."""
         self.config.check_frames(num_frames, "motion module")
 
-    def forward(self, site: Site, x: Tensor, scale: float = 1.0) -> Tensor:
-        """``x`` (B, C, F, H, W) plus ``scale`` times the temporal residual of ``site``.
+    def forward(self, site: Site, x: Tensor, scale: float = 1.0, positions: Tensor | None = None) -> Tensor:
+        """``x`` plus ``scale`` times the temporal residual of ``site``; at scale 0 this is ``x`` itself.
 
-        At scale 0 this is ``x`` itself. More frames than positions are a FramesError.
+        Args:
+            site: one of the module's.
+            x: states (B, C, F, H, W).
+            scale: of the residual.
+            positions: frame numbers (F,), integers from 0 to ``max_frames - 1``; None for 0 to F-1.
+
+        Returns:
+            (B, C, F, H, W).
+
+        Raises:
+            FramesError: more frames than the module has positions.
         """
         self.check_frames(x.shape[2])
         if scale == 0.0:
             return x
-        residual: Tensor = self[site](x)
+        residual: Tensor = self[site](x, positions)
         return x + (residual if scale == 1.0 else scale * residual)

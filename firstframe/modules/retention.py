@@ -149,7 +149,9 @@ class RetentionBranch(nn.Module):
         features: Tensor = self.stem(2.0 * picture - 1.0)
         return features
 
-    def forward(self, noisy: Tensor, timestep: Tensor, text: Tensor, features: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, noisy: Tensor, timestep: Tensor, text: Tensor, features: Tensor, positions: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """The residuals for one evaluation of the UNet.
 
         Args:
@@ -157,6 +159,7 @@ class RetentionBranch(nn.Module):
             timestep: (B,), from 0 to 999.
             text: embeddings (B, N, D), or (B*F, N, D) with one for each frame.
             features: of the pictures, from :meth:`encode`, (B, C', h, w).
+            positions: frame numbers (F,), integers from 0 to ``max_frames - 1``; None for 0 to F-1.
 
         Returns:
             One residual (B*F, C, h', w') for each skip connection, in the UNet's order.
@@ -172,15 +175,15 @@ class RetentionBranch(nn.Module):
         for level, block in enumerate(cast(list[_DownBlock], list(self.down_blocks))):
             for layer in range(self.config.unet.layers_per_block):
                 x = block.spatial(layer, x, time, text)
-                x = self._move(Site("down", level, layer), x, num_frames)
+                x = self._move(Site("down", level, layer), x, num_frames, positions)
                 skips.append(x)
             for downsample in block.downsamplers:
                 x = downsample(x)
                 skips.append(x)
         return tuple(project(skip) for project, skip in zip(self.projections, skips, strict=True))
 
-    def _move(self, site: Site, x: Tensor, num_frames: int) -> Tensor:
-        return x + fold_frames(self.temporal[site.key](unfold_frames(x, num_frames)))
+    def _move(self, site: Site, x: Tensor, num_frames: int, positions: Tensor | None) -> Tensor:
+        return x + fold_frames(self.temporal[site.key](unfold_frames(x, num_frames), positions))
 
     def _check(self, noisy: Tensor, features: Tensor) -> None:
         self.config.motion.check_frames(noisy.shape[2], "retention branch")

@@ -52,6 +52,16 @@ def test_untrained_parts_change_nothing(unet, clips, prompts) -> None:
         assert torch.equal(run(unet, clips, per_frame(prompts)), base)
 
 
+def test_frames_are_what_their_positions_say(unet, motion, retention, clips, prompts) -> None:
+    order = torch.tensor([2, 0, 3, 1])
+    shuffled = clips.unflatten(0, (2, FRAMES))[:, order].flatten(0, 1)
+    with inject(unet, motion, retention=retention, num_frames=FRAMES) as injection:
+        plain = run(unet, clips, prompts)
+        injection.positions = order
+        moved = run(unet, shuffled, prompts)
+    torch.testing.assert_close(moved.unflatten(0, (2, FRAMES)), plain.unflatten(0, (2, FRAMES))[:, order])
+
+
 def test_untrained_motion_changes_nothing(unet, motion, clips, prompts) -> None:
     base = run(unet, clips, per_frame(prompts))
     with inject(unet, MotionModule(motion.config), num_frames=FRAMES):

@@ -38,6 +38,25 @@ def test_more_frames_than_positions(generator: torch.Generator) -> None:
         module(SITE, torch.randn(1, 32, 9, 2, 2))
 
 
+def test_frames_are_what_their_positions_say(generator: torch.Generator) -> None:
+    module, order = random_module(CONFIG, generator), torch.tensor([2, 0, 3, 1])
+    x = torch.randn(1, 32, 4, 3, 3, generator=generator)
+    plain = module(SITE, x)
+    assert torch.equal(module(SITE, x, positions=torch.arange(4)), plain)
+    torch.testing.assert_close(module(SITE, x[:, :, order], positions=order), plain[:, :, order])
+    assert not torch.allclose(module(SITE, x[:, :, order]), plain[:, :, order], atol=1e-3)
+
+
+def test_frames_of_a_longer_clip(generator: torch.Generator) -> None:
+    """Where attention sees frames 0, 5 and 7 alone, they are still frames 0, 5 and 7."""
+    module, positions = random_module(CONFIG, generator), torch.tensor([0, 5, 7])
+    x = torch.randn(1, 32, 3, 2, 2, generator=generator)
+    moved = module(SITE, x, positions=positions)
+    for attention in module[SITE].attentions:
+        attention.pe = attention.pe[:, positions]
+    assert torch.equal(module(SITE, x), moved)
+
+
 def test_clips_do_not_mix(generator: torch.Generator) -> None:
     module = random_module(CONFIG, generator)
     x = torch.randn(2, 32, 4, 3, 3, generator=generator)

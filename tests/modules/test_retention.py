@@ -154,3 +154,10 @@ def test_too_many_frames_or_another_size(inputs: dict[str, Tensor]) -> None:
         branch(torch.randn(1, 4, 9, 8, 8), torch.tensor([1]), inputs["text"][:1], inputs["features"][:1])
     with pytest.raises(FramesError, match="64x32 pixels"):
         branch(**{**inputs, "features": torch.randn(2, 8, 4, 8)})
+
+
+def test_frames_are_what_their_positions_say(inputs) -> None:
+    branch, order = filled(RetentionBranch(retention_config(SMALL))), torch.tensor([2, 0, 1])
+    shuffled = branch(**{**inputs, "noisy": inputs["noisy"][:, :, order]}, positions=order)
+    for ours, plain in zip(shuffled, branch(**inputs), strict=True):
+        torch.testing.assert_close(ours.unflatten(0, (2, FRAMES)), plain.unflatten(0, (2, FRAMES))[:, order])

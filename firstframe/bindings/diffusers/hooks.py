@@ -29,7 +29,7 @@ def hook_motion(layer: nn.Module, site: Site, motion: MotionModule, injection: I
 
     def move(states: Tensor) -> Tensor:
         clip = unfold_frames(states, injection.num_frames)
-        return fold_frames(motion(site, clip, injection.motion_scale))
+        return fold_frames(motion(site, clip, injection.motion_scale, injection.positions))
 
     def hook(_: nn.Module, args: Any, output: Any) -> Any:
         return (move(output[0]),) if isinstance(output, tuple) else move(output)
@@ -149,7 +149,7 @@ def hook_retention(unet: nn.Module, injection: Injection) -> Iterator[RemovableH
         if injection.image_tokens is not None:
             text = text[:, : -injection.image_tokens.num_tokens]
         each = _timestep_of_each_clip(timestep, clips, noisy)
-        residuals = branch(noisy, each, text, features.expand(clips, -1, -1, -1))
+        residuals = branch(noisy, each, text, features.expand(clips, -1, -1, -1), injection.positions)
         scaled = [injection.retention_scale * residual for residual in residuals]
         others = kwargs.get("down_block_additional_residuals") or [0.0] * len(scaled)
         middle = kwargs.get("mid_block_additional_residual")

@@ -36,7 +36,8 @@ class Injection:
     """What :func:`inject` attached. All but the UNet, motion, adapter and image tokens may be changed between calls.
 
     A scale of 0 takes the part out of the computation, bit for bit; without ``sees_picture`` all parts but the motion
-    module are out. As a context manager it ejects at the end.
+    module are out. ``positions``: frame numbers (F,) for the temporal attention, 0 to F-1 where None. As a context
+    manager it ejects at the end.
     """
 
     unet: UNet2DConditionModel
@@ -50,6 +51,7 @@ class Injection:
     image_token_scale: float = 1.0
     retention_scale: float = 1.0
     sees_picture: bool = True
+    positions: Tensor | None = None
     _handles: list[RemovableHandle] = field(default_factory=list, repr=False)
 
     def eject(self) -> None:
