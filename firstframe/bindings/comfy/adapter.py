@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ...errors import FramesError
-from ...modules.adapter import I2VAdapter
+from ...modules.i2v_adapter import I2VAdapter
 from ...sampling.guidance import LowPass, softened
 from ...sampling.strength import Strengths, size_of
 from ...sites import Site

@@ -10,15 +10,17 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ...modules.backend import Backend
 from ...weights import load_adapter, load_motion, load_retention
-
-OPERATIONS = comfy.ops.manual_cast
-"""Layers that cast their weights to the type and device of their input when they are used."""
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """The attention that the host was told to use (PyTorch, xFormers, sub-quadratic, ...)."""
     return optimized_attention(query, key, value, num_heads)
+
+
+HOST = Backend(comfy.ops.manual_cast, attention)
+"""Layers that cast their weights to the type and device of their input when they are used, and the host's attention."""
 
 
 def in_host(module: nn.Module) -> ModelPatcher:
@@ -34,14 +36,14 @@ def in_host(module: nn.Module) -> ModelPatcher:
 
 def load_host_motion(path: Path) -> ModelPatcher:
     """A motion module file as a MOTION_MODULE."""
-    return in_host(load_motion(path, operations=OPERATIONS, attention=attention, dtype=None))
+    return in_host(load_motion(path, backend=HOST, dtype=None))
 
 
 def load_host_adapter(path: Path) -> ModelPatcher:
     """An adapter file as an I2V_ADAPTER."""
-    return in_host(load_adapter(path, operations=OPERATIONS, attention=attention, dtype=None))
+    return in_host(load_adapter(path, backend=HOST, dtype=None))
 
 
 def load_host_retention(path: Path) -> ModelPatcher:
     """A retention branch file as a RETENTION."""
-    return in_host(load_retention(path, operations=OPERATIONS, attention=attention, dtype=None))
+    return in_host(load_retention(path, backend=HOST, dtype=None))
