@@ -25,8 +25,8 @@ from torch import Tensor
 from firstframe.bindings.diffusers import Retention, SamplingSettings, generate, inject
 from firstframe.bindings.diffusers.sampling import ddim_timesteps, draw_noise
 from firstframe.experiments.scenes import TrueClip, held_out_clips, true_clip
-from firstframe.modules.adapter import I2VAdapter
-from firstframe.modules.attention import scaled_dot_product_attention
+from firstframe.modules.backend import scaled_dot_product_attention
+from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.sampling.prior import mask_generator, prior_mean
 from firstframe.shapes import fold_frames
 from firstframe.sites import Site

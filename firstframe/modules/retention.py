@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import torch
 from einops import repeat
@@ -15,8 +15,8 @@ from torch.nn import functional
 from ..errors import FramesError, ModelMismatchError
 from ..shapes import fold_frames, unfold_frames
 from ..sites import Site, UNetConfig
-from .attention import AttentionFunction, scaled_dot_product_attention, zero_initialise
-from .layers import Downsampler, ResBlock, SpatialTransformer, TimestepMLP
+from .backend import TORCH, Backend
+from .layers import Downsampler, ResBlock, SpatialTransformer, TimestepMLP, zero_initialise
 from .motion import MotionConfig, MotionModule, TemporalTransformer
 
 STEM_CHANNELS = (16, 32, 96, 256)
@@ -61,8 +61,9 @@ class RetentionConfig:
 class Stem(nn.Module):
     """Convolutions on the picture itself, down to the resolution of its latent."""
 
-    def __init__(self, widths: tuple[int, ...], operations: Any) -> None:
+    def __init__(self, widths: tuple[int, ...], backend: Backend) -> None:
         super().__init__()
+        operations = backend.operations
         self.conv_in = operations.Conv2d(3, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList()
         for narrow, wide in pairwise(widths):
@@ -88,22 +89,18 @@ class RetentionBranch(nn.Module):
     temporal layers (``temporal.down_0_0.proj_in.weight``), ``stem.`` and ``projections.0.weight`` and so on.
     """
 
-    def __init__(
-        self,
-        config: RetentionConfig,
-        operations: Any = nn,
-        attention: AttentionFunction = scaled_dot_product_attention,
-    ) -> None:
+    def __init__(self, config: RetentionConfig, backend: Backend = TORCH) -> None:
         super().__init__()
         self.config = config
+        operations = backend.operations
         unet, widths = config.unet, config.unet.block_out_channels
-        self.stem = Stem(config.stem_channels, operations)
-        self.time_embedding = TimestepMLP(widths[0], operations)
+        self.stem = Stem(config.stem_channels, backend)
+        self.time_embedding = TimestepMLP(widths[0], backend)
         self.conv_in = operations.Conv2d(unet.in_channels + config.stem_channels[-1], widths[0], 3, padding=1)
-        self.down_blocks = nn.ModuleList(_DownBlock(unet, level, operations, attention) for level in range(len(widths)))
+        self.down_blocks = nn.ModuleList(_DownBlock(unet, level, backend) for level in range(len(widths)))
         self.temporal = nn.ModuleDict(
             {
-                site.key: TemporalTransformer(width, config.motion, operations, attention)
+                site.key: TemporalTransformer(width, config.motion, backend)
                 for site, width in config.motion.sites.items()
                 if site.stage == "down"
             }
@@ -198,18 +195,18 @@ class RetentionBranch(nn.Module):
 class _DownBlock(nn.Module):
     """One level of the down path: layers of a ResBlock and, where the level has attention, a transformer."""
 
-    def __init__(self, unet: UNetConfig, level: int, operations: Any, attention: AttentionFunction) -> None:
+    def __init__(self, unet: UNetConfig, level: int, backend: Backend) -> None:
         super().__init__()
         widths, width = unet.block_out_channels, unet.block_out_channels[level]
         before = [widths[max(level - 1, 0)]] + [width] * (unet.layers_per_block - 1)
-        self.resnets = nn.ModuleList(ResBlock(channels, width, 4 * widths[0], operations) for channels in before)
+        self.resnets = nn.ModuleList(ResBlock(channels, width, 4 * widths[0], backend) for channels in before)
         self.attentions = nn.ModuleList(
-            SpatialTransformer(width, unet.cross_attention_dim, unet.num_heads, operations, attention)
+            SpatialTransformer(width, unet.cross_attention_dim, unet.num_heads, backend)
             for _ in before
             if unet.attention[level]
         )
         last = level == len(widths) - 1
-        self.downsamplers = nn.ModuleList([] if last else [Downsampler(width, operations)])
+        self.downsamplers = nn.ModuleList([] if last else [Downsampler(width, backend)])
 
     def spatial(self, layer: int, x: Tensor, time: Tensor, text: Tensor) -> Tensor:
         """Everything of a layer but its temporal part."""

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel
 
 from ..bindings.diffusers import Injection, Retention, transformer_block, unet_config
 from ..errors import FirstFrameError
-from ..modules.adapter import I2VAdapter
+from ..modules.i2v_adapter import I2VAdapter
 from ..modules.motion import MotionConfig, MotionModule, TemporalAttention, sinusoidal_positions
 from ..modules.retention import RetentionBranch, RetentionConfig
 from ..tiny.config import MOTION, NOISE_SCHEDULE, NUM_FRAMES, STEM_CHANNELS, TEXT_ENCODER, UNET

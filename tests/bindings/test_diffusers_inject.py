@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from firstframe.bindings.diffusers import inject, unet_config
 from firstframe.errors import FramesError, InjectionError, ModelMismatchError
-from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.modules.motion import MotionModule
 from firstframe.sites import SD15, Site
 

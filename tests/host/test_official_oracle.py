@@ -18,8 +18,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import (
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion, moving
 from comfyui_firstframe_pack.firstframe.bindings.comfy.sites import motion_layer, transformer_at, unet_of
 from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import (
-    OPERATIONS,
-    attention,
+    HOST,
     in_host,
     load_host_adapter,
     load_host_motion,
@@ -53,7 +52,7 @@ def image_scale(request) -> float:
 @pytest.fixture
 def model(base: ModelPatcher, oracle_dir: Path, image_scale: float) -> ModelPatcher:
     """The base network with all parts applied."""
-    tokens = in_host(load_image_tokens(oracle_dir / "ip.safetensors", operations=OPERATIONS, attention=attention))
+    tokens = in_host(load_image_tokens(oracle_dir / "ip.safetensors", backend=HOST))
     moving_model = apply_motion(base, load_host_motion(oracle_dir / "motion.safetensors"), 1.0, "auto")
     adapted = apply_adapter(moving_model, load_host_adapter(oracle_dir / "i2v_module.safetensors"), 1.0)
     return apply_image_tokens(adapted, tokens, image_scale)

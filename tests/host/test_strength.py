@@ -16,7 +16,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_re
 from comfyui_firstframe_pack.firstframe.bindings.comfy.sites import transformer_at, unet_of
 from comfyui_firstframe_pack.firstframe.bindings.comfy.windows import apply_windows
 from comfyui_firstframe_pack.firstframe.errors import FramesError, PictureError
-from comfyui_firstframe_pack.firstframe.modules.adapter import I2VAdapter
+from comfyui_firstframe_pack.firstframe.modules.i2v_adapter import I2VAdapter
 from comfyui_firstframe_pack.firstframe.sampling.guidance import LowPass, softened
 from comfyui_firstframe_pack.firstframe.sampling.strength import Curve, StrengthSchedule
 from comfyui_firstframe_pack.firstframe.sites import Site

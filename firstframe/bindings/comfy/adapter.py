@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...errors import FramesError
-from ...modules.adapter import I2VAdapter
+from ...modules.i2v_adapter import I2VAdapter
 from ...sampling.guidance import LowPass, softened
 from ...sampling.strength import StrengthSchedule, size_of
 from ...sites import Site

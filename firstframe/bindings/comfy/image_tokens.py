@@ -12,11 +12,11 @@ from comfy.conds import CONDRegular
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...modules.image_tokens import ImageTokenAdapter
+from ...modules.image_prompt import ImageTokenAdapter
 from ...sites import Site
 from .evaluation import Evaluation, attach
 from .sites import attention_width, check_fits, check_heads
-from .weights import attention
+from .weights import HOST
 
 IMAGE_TOKENS_KEY = "firstframe_image_tokens"
 TOKENS = "firstframe_tokens"
@@ -90,4 +90,4 @@ def with_image_tokens(
 
 
 def _text_attention(query: Tensor, key: Tensor, value: Tensor, extra: dict[str, Any]) -> Tensor:
-    return attention(query, key, value, extra["n_heads"])
+    return HOST.attention(query, key, value, extra["n_heads"])

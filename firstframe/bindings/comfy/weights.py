@@ -12,18 +12,17 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ...modules.backend import Backend
 from ...weights import load_adapter, load_motion, load_retention
-
-OPERATIONS = comfy.ops.manual_cast
-"""Layers that cast their weights to the type and device of their input when they are used."""
-
-HostPatcher: type[ModelPatcher] = getattr(comfy.model_patcher, "CoreModelPatcher", ModelPatcher)
-"""What the host carries its own models in: paged where the host pages (dynamic VRAM)."""
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """The attention that the host was told to use (PyTorch, xFormers, sub-quadratic, ...)."""
     return optimized_attention(query, key, value, num_heads)
+
+
+HOST = Backend(comfy.ops.manual_cast, attention)
+"""Layers that cast their weights to the type and device of their input when they are used, and the host's attention."""
 
 
 def in_host(module: nn.Module) -> ModelPatcher:
@@ -36,7 +35,9 @@ def in_host(module: nn.Module) -> ModelPatcher:
 def as_part(module: nn.Module, load_device: torch.device) -> ModelPatcher:
     """A module on its way to ``load_device``, as it is."""
     module.requires_grad_(False).eval()
-    return HostPatcher(module, load_device=load_device, offload_device=comfy.model_management.unet_offload_device())
+    # As the host carries its own models: paged, where it pages (dynamic VRAM). Older hosts have one patcher.
+    patcher: type[ModelPatcher] = getattr(comfy.model_patcher, "CoreModelPatcher", ModelPatcher)
+    return patcher(module, load_device=load_device, offload_device=comfy.model_management.unet_offload_device())
 
 
 def compute_dtype(part: ModelPatcher) -> torch.dtype:
@@ -59,14 +60,14 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
 
 def load_host_motion(path: Path) -> ModelPatcher:
     """A motion module file as a MOTION_MODULE."""
-    return in_host(load_motion(path, operations=OPERATIONS, attention=attention, dtype=None))
+    return in_host(load_motion(path, backend=HOST, dtype=None))
 
 
 def load_host_adapter(path: Path) -> ModelPatcher:
     """An adapter file as an I2V_ADAPTER."""
-    return in_host(load_adapter(path, operations=OPERATIONS, attention=attention, dtype=None))
+    return in_host(load_adapter(path, backend=HOST, dtype=None))
 
 
 def load_host_retention(path: Path) -> ModelPatcher:
     """A retention branch file as a RETENTION."""
-    return in_host(load_retention(path, operations=OPERATIONS, attention=attention, dtype=None))
+    return in_host(load_retention(path, backend=HOST, dtype=None))

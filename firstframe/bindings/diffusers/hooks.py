@@ -14,8 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ...modules.adapter import I2VAdapter
-from ...modules.image_tokens import ImageTokenAdapter, ImageTokenAttention
+from ...modules.i2v_adapter import I2VAdapter
+from ...modules.image_prompt import ImageTokenAdapter, ImageTokenAttention
 from ...modules.motion import MotionModule
 from ...shapes import fold_frames, unfold_frames
 from ...sites import Site

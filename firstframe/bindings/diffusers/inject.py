@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ...errors import FramesError, InjectionError, ModelMismatchError
-from ...modules.adapter import I2VAdapter
-from ...modules.image_tokens import ImageTokenAdapter
+from ...modules.i2v_adapter import I2VAdapter
+from ...modules.image_prompt import ImageTokenAdapter
 from ...modules.motion import MotionModule
 from ...modules.retention import RetentionBranch
 from ...sites import Site, UNetConfig, check_sites

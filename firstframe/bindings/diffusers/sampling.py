@@ -10,8 +10,8 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from ...errors import FirstFrameError, FramesError, ModelMismatchError
-from ...modules.adapter import I2VAdapter
-from ...modules.image_tokens import ImageTokenAdapter
+from ...modules.i2v_adapter import I2VAdapter
+from ...modules.image_prompt import ImageTokenAdapter
 from ...modules.motion import MotionModule
 from ...sampling.guidance import DualGuidance
 from ...sampling.prior import frame_similarity_prior, mask_generator
