@@ -23,6 +23,7 @@ from .step import NoiseLevel, step_of
 from .weights import as_part, compute_dtype
 
 PROMPTS_IN_A_CALL = 2
+MANY_FRAMES = 32
 
 
 class RetentionControl(ControlBase):
@@ -94,7 +95,11 @@ class RetentionControl(ControlBase):
         return (residual.unflatten(0, (-1, len(frames))) * (now * factors)).flatten(0, 1)
 
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
-        """Called by the host before sampling. Raises ModelMismatchError for a model that the branch was not made for."""
+        """Called by the host before sampling.
+
+        Raises:
+            ModelMismatchError: the branch was not made for this model.
+        """
         super().pre_run(model, percent_to_timestep_function)
         config: RetentionConfig = self.branch.model.config
         check_fits(model, config.down_sites, motion_width, "the retention branch")
