@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management
 import comfy.ops
@@ -11,7 +12,8 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...modules.backend import Backend
-from ...weights import load_adapter, load_motion, load_retention
+from ...weights import load
+from ...weights.kinds import ModuleKind
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
@@ -34,16 +36,6 @@ def in_host(module: nn.Module) -> ModelPatcher:
     )
 
 
-def load_host_motion(path: Path) -> ModelPatcher:
-    """A motion module file as a MOTION_MODULE."""
-    return in_host(load_motion(path, backend=HOST, dtype=None))
-
-
-def load_host_adapter(path: Path) -> ModelPatcher:
-    """An adapter file as an I2V_ADAPTER."""
-    return in_host(load_adapter(path, backend=HOST, dtype=None))
-
-
-def load_host_retention(path: Path) -> ModelPatcher:
-    """A retention branch file as a RETENTION."""
-    return in_host(load_retention(path, backend=HOST, dtype=None))
+def load_in_host(kind: ModuleKind[Any], path: Path) -> ModelPatcher:
+    """A weights file as the host's nodes pass it on, for example ``MOTION_MODULE`` as a MOTION_MODULE."""
+    return in_host(load(kind, path, backend=HOST, dtype=None))
