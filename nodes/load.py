@@ -100,9 +100,8 @@ class LoadMotionModule(io.ComfyNode):
 
     @classmethod
     def execute(cls, motion_module: str) -> io.NodeOutput:
-        return io.NodeOutput(
-            weights.load_in_host(MOTION_MODULE, folders.path_of(folders.MOTION_MODULES, motion_module))
-        )
+        file = folders.path_of(folders.MOTION_MODULES, motion_module)
+        return io.NodeOutput(weights.load_in_host(MOTION_MODULE, file))
 
 
 class LoadAdapter(io.ComfyNode):

@@ -165,9 +165,8 @@ def _described(found: Inspection) -> str:
     if not found.parts:
         lines.append("layout     unknown to FirstFrame")
     if found.not_finite:
-        lines.append(
-            f"broken     {len(found.not_finite)} tensors have NaN or infinite values: {printable(found.not_finite[0])}, ..."
-        )
+        first = printable(found.not_finite[0])
+        lines.append(f"broken     {len(found.not_finite)} tensors have NaN or infinite values: {first}, ...")
     lines += [f"metadata   {printable(name[:200])}: {printable(value[:200])}" for name, value in found.metadata.items()]
     return "\n".join(lines)
 
