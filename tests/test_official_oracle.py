@@ -15,7 +15,7 @@ from firstframe.clips.color import match_color
 from firstframe.sampling.prior import degrade
 from firstframe.shapes import fold_frames, unfold_frames
 from firstframe.sites import Site
-from firstframe.weights import load_adapter, load_image_tokens, load_motion, load_state_dict
+from firstframe.weights import I2V_ADAPTER, IMAGE_TOKENS, MOTION_MODULE, load, load_state_dict
 
 FRAMES = 6
 
@@ -63,9 +63,9 @@ def files(oracle_dir: Path, tmp_path_factory: pytest.TempPathFactory, request) -
 def injection(unet: UNet2DConditionModel, files: dict[str, Path], request):
     """All parts attached, with the image tokens on and off."""
     parts = {
-        "motion": load_motion(files["motion"]),
-        "adapter": load_adapter(files["i2v_module"]),
-        "image_tokens": load_image_tokens(files["ip"]),
+        "motion": load(MOTION_MODULE, files["motion"]),
+        "adapter": load(I2V_ADAPTER, files["i2v_module"]),
+        "image_tokens": load(IMAGE_TOKENS, files["ip"]),
     }
     with inject(unet, **parts, num_frames=FRAMES, image_token_scale=request.param) as injection:
         yield injection
@@ -84,7 +84,7 @@ def test_one_forward(injection, expected: dict[str, Tensor]) -> None:
 
 
 def test_cross_frame_attention(unet: UNet2DConditionModel, oracle_dir: Path, expected) -> None:
-    adapter = load_adapter(oracle_dir / "i2v_module.safetensors")
+    adapter = load(I2V_ADAPTER, oracle_dir / "i2v_module.safetensors")
     attention = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
     with torch.no_grad(), inject(unet, adapter=adapter, num_frames=FRAMES):
         output = attention(expected["attn.input"])
@@ -92,7 +92,7 @@ def test_cross_frame_attention(unet: UNet2DConditionModel, oracle_dir: Path, exp
 
 
 def test_motion_module(oracle_dir: Path, expected: dict[str, Tensor]) -> None:
-    motion = load_motion(oracle_dir / "motion.safetensors")
+    motion = load(MOTION_MODULE, oracle_dir / "motion.safetensors")
     with torch.no_grad():
         output = motion(Site("down", 1, 0), expected["motion.input"])
     assert relative_error(output, expected["motion.output"]) < 1e-4

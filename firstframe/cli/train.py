@@ -205,7 +205,7 @@ def retention(
     from ..training.data import NUM_FRAMES, open_latents
     from ..training.diffusion import RetentionLoss, new_adapter, new_base, new_motion, new_retention, place_frames
     from ..training.loop import LoopConfig, train
-    from ..weights import save_retention
+    from ..weights import RETENTION, save
 
     model = new_base(motion=new_motion())
     model.parts["adapter"] = new_adapter(model.unet)
@@ -216,7 +216,7 @@ def retention(
     with inject(model.unet, model.motion, model.adapter, num_frames=shown) as injection:
         train(model, batches, RetentionLoss(injection, branch), config, folder / "retention")
     place_frames(branch, torch.arange(NUM_FRAMES))
-    save_retention(folder / "retention" / "final.safetensors", branch, dtype=torch.float32)
+    save(RETENTION, folder / "retention" / "final.safetensors", branch, dtype=torch.float32)
 
 
 @app.command()

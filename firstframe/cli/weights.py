@@ -154,6 +154,8 @@ def convert(
 
 
 def _described(found: Inspection) -> str:
+    from ..weights.door import printable
+
     types = ", ".join(f"{count:,} {dtype}" for dtype, count in found.dtypes.items())
     lines = [f"{found.path}", f"tensors    {found.tensors}", f"parameters {found.parameters:,} ({types})"]
     for part in found.parts:
@@ -163,10 +165,9 @@ def _described(found: Inspection) -> str:
     if not found.parts:
         lines.append("layout     unknown to FirstFrame")
     if found.not_finite:
-        lines.append(
-            f"broken     {len(found.not_finite)} tensors have NaN or infinite values: {found.not_finite[0]}, ..."
-        )
-    lines += [f"metadata   {name}: {value[:200]}" for name, value in found.metadata.items()]
+        first = printable(found.not_finite[0])
+        lines.append(f"broken     {len(found.not_finite)} tensors have NaN or infinite values: {first}, ...")
+    lines += [f"metadata   {printable(name[:200])}: {printable(value[:200])}" for name, value in found.metadata.items()]
     return "\n".join(lines)
 
 

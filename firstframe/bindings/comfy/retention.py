@@ -20,7 +20,7 @@ from .image_gate import only_seeing, seeing_clips, zero_elsewhere
 from .once import Once
 from .sites import check_fits, check_text, motion_width
 from .step import NoiseLevel, step_of
-from .weights import as_part, compute_dtype
+from .weights import compute_dtype, managed
 
 PROMPTS_IN_A_CALL = 2
 MANY_FRAMES = 32
@@ -134,7 +134,7 @@ class RetentionControl(ControlBase):
     def deepclone_multigpu(self, load_device: torch.device, autoregister: bool = False) -> RetentionControl:
         """For another device."""
         other = self.copy()
-        other.branch = as_part(copy.deepcopy(self.branch.model), load_device)
+        other.branch = managed(copy.deepcopy(self.branch.model), load_device)
         if autoregister:
             self.multigpu_clones[load_device] = other
         return other
