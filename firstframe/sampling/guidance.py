@@ -95,8 +95,8 @@ class Scales:
     def combine(self, predictions: dict[Branch, Tensor]) -> Tensor:
         """``full + (s_I - 1) (image - uncond) + (s_T - 1) (full - image)``, refined.
 
-        That is the usual ``uncond + s_I (image - uncond) + s_T (full - image)``, written so that a scale of 1 leaves its
-        term out. Equal scales are plain guidance (arXiv 2207.12598) between ``uncond`` and ``full``.
+        That is the usual ``uncond + s_I (image - uncond) + s_T (full - image)``, written so that a scale of 1 leaves
+        its term out. Equal scales are plain guidance (arXiv 2207.12598) between ``uncond`` and ``full``.
 
         Args:
             predictions: those of :attr:`branches`, all of one shape, batch first.
