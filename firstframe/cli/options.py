@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import FirstFrameError
+
 if TYPE_CHECKING:
+    import torch
+
     from ..sampling.guidance import DualGuidance
     from ..tiny.model import TinyModel
 
@@ -27,7 +31,7 @@ Keep = Annotated[float, typer.Option(help="p: share of the picture that the star
 Start = Annotated[
     float, typer.Option(help="t0: where in the noise schedule to start, up to 1; less is nearer to the picture.")
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, ...; found by itself if not given.")]
+Device = Annotated[str, typer.Option(help="cuda, mps or cpu. The first of these that is there, if not given.")]
 Scenes = Annotated[int, typer.Option(help="Number of scenes.")]
 Report = Annotated[Path, typer.Option(help="Folder to write to.")]
 
@@ -41,10 +45,34 @@ def guidance_of(cfg: float, image_scale: float | None, text_scale: float | None)
     return DualGuidance(1.0 if image_scale is None else image_scale, cfg if text_scale is None else text_scale)
 
 
-def load_model(device: str) -> TinyModel:
-    """The tiny model on a device; "" takes the GPU if there is one."""
+def resolve_device(name: str) -> torch.device:
+    """The device that an option names; "" takes CUDA, else MPS, else the CPU.
+
+    Raises:
+        FirstFrameError: PyTorch knows no such device, or finds none on this machine.
+    """
     import torch
 
+    counts = {
+        "cuda": torch.cuda.device_count,
+        "mps": lambda: int(torch.backends.mps.is_available()),
+        "cpu": lambda: 1,
+    }
+    if not name:
+        return torch.device(next(kind for kind, count in counts.items() if count()))
+    kind, _, index = name.partition(":")
+    if kind not in counts or (index and not index.isdecimal()):
+        raise FirstFrameError(f"there is no device {name!r}: give cuda, mps or cpu, or none to have it found")
+    if int(index or 0) >= counts[kind]():
+        raise FirstFrameError(
+            f"device {name}: PyTorch {torch.__version__} finds {counts[kind]()} {kind.upper()} devices on this machine; "
+            "use another one, or install a PyTorch that is built for it"
+        )
+    return torch.device(name)
+
+
+def load_model(device: str) -> TinyModel:
+    """The tiny model on a device; "" takes a GPU if there is one."""
     from ..tiny.model import load_tiny
 
-    return load_tiny(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return load_tiny(resolve_device(device))
