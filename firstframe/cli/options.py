@@ -65,7 +65,7 @@ def resolve_device(name: str) -> torch.device:
         raise FirstFrameError(f"there is no device {name!r}: give cuda, mps or cpu, or none to have it found")
     if int(index or 0) >= counts[kind]():
         raise FirstFrameError(
-            f"device {name}: PyTorch {torch.__version__} finds {counts[kind]()} {kind.upper()} devices on this machine; "
+            f"device {name}: PyTorch {torch.__version__} finds {counts[kind]()} {kind.upper()} devices here; "
             "use another one, or install a PyTorch that is built for it"
         )
     return torch.device(name)
