@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from firstframe.bindings.diffusers import PartScales, Prompts, animatediff_scheduler, inject
-from firstframe.bindings.diffusers.denoiser import HeldFrames
+from firstframe.bindings.diffusers.denoiser import GuidedDenoiser, HeldFrames
 from firstframe.bindings.diffusers.sampling import denoise
 from firstframe.clips.color import match_color
 from firstframe.sampling.guidance import DualGuidance
@@ -115,11 +115,8 @@ def test_sampling(injection, expected: dict[str, Tensor]) -> None:
     prompts = Prompts(
         *(torch.cat([expected[f"B.text_{kind}"], expected[f"B.image_{kind}"]], dim=1) for kind in ("cond", "uncond"))
     )
-    guidance = DualGuidance(1.0, 7.5)
-    with torch.no_grad():
-        final = denoise(
-            injection, schedule, prompts, latents, held, guidance, lambda done, total, latents: steps.append(latents)
-        )
+    denoiser = GuidedDenoiser(injection, schedule, prompts, held)
+    final = denoise(denoiser, latents, DualGuidance(1.0, 7.5), lambda done, total, latents: steps.append(latents))
     assert relative_error(final, entry(expected, "B.final_latents", injection)) < 1e-2
     if injection.image_token_scale:
         for step, latents in enumerate(steps):

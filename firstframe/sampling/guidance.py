@@ -7,6 +7,7 @@ They may be of eps, v or the clean latents; the refinements are meant for the cl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 import torch
@@ -47,6 +48,9 @@ class DualGuidance:
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
+        for name, scale in {"image": self.image_scale, "text": self.text_scale}.items():
+            if not isfinite(scale):
+                raise FirstFrameError(f"the {name} scale must be a finite number, got {scale}")
         for name, (start, end) in {"image": self.image_interval, "text": self.text_interval}.items():
             if not 0.0 <= start <= end <= 1.0:
                 raise FirstFrameError(f"the {name} interval must go from 0 to 1 at most, got {start} to {end}")

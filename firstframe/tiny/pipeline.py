@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..bindings.diffusers import Parts, PartScales, Prompts, SamplingSettings, sample
 from ..bindings.diffusers.settings import Progress
-from ..clips.extend import join_clips, split_at_best
+from ..clips.extend import check_among_last, join_clips, split_at_best
 from ..clips.reference import Reference
 from .config import AUTOENCODER
 from .model import TinyModel
@@ -85,13 +85,19 @@ def animate_sequence(
 
     Returns:
         Frames (F, H, W, 3) in [0, 1].
+
+    Raises:
+        FirstFrameError: before anything is sampled, where the last seed or ``among_last`` is out of its range.
     """
+    each = [replace(settings, seed=settings.seed + index) for index in range(len(prompts))]
+    if len(prompts) > 1:
+        check_among_last(among_last, settings.num_frames)
     clips: list[Tensor] = []
-    for index, prompt in enumerate(prompts):
+    for prompt, own in zip(prompts, each, strict=True):
         if clips:
             last, clips[-1] = split_at_best(clips[-1], among_last)
             image = last.movedim(-1, 1)
-        clips.append(animated(image, prompt, replace(settings, seed=settings.seed + index)))
+        clips.append(animated(image, prompt, own))
     return join_clips(clips)
 
 

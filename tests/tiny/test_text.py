@@ -27,6 +27,18 @@ def test_long_prompts_keep_their_end() -> None:
     assert len(rows) == 77 and known_tokens()[rows[-1]] == END
 
 
+def test_unknown_words() -> None:
+    assert unknown_words("A ladybird, a red fish; walks along the stem 7!") == [
+        "ladybird",
+        "walks",
+        "along",
+        "the",
+        "stem",
+        "7",
+    ]
+    assert unknown_words("a red fish moves left slowly, still camera") == []
+
+
 def test_expanded_embedding_speaks_clip_ids() -> None:
     """The same text states, whether rows are looked up or CLIP's ids in the expanded table."""
     model = new_text_encoder()

@@ -48,15 +48,20 @@ class HeldFrames:
         return torch.where(self.mask, schedule.noised(self.images, self.noise, step), latents)
 
 
-@dataclass(frozen=True)
+@dataclass
 class GuidedDenoiser:
-    """D(x; step): the clean latents that a UNet with its parts attached predicts under guidance."""
+    """D(x; step): the clean latents that a UNet with its parts attached predicts under guidance.
+
+    The timesteps are copied to the device once; a call neither reads from the device nor copies to it.
+    """
 
     injection: Injection
     schedule: Schedule
     prompts: Prompts
     held: HeldFrames
-    timesteps: Tensor
+
+    def __post_init__(self) -> None:
+        self.timesteps = torch.tensor(self.schedule.timesteps, device=self.held.images.device)
 
     def __call__(self, latents: Tensor, step: int, scales: Scales) -> Tensor:
         """Predict the clean latents.

@@ -14,7 +14,7 @@ from ...sampling.schedule import Schedule
 from ...shapes import unfold_frames
 from .denoiser import GuidedDenoiser, HeldFrames
 from .inject import inject
-from .injection import Injection, Parts, Retention
+from .injection import Parts, Retention
 from .settings import Progress, Prompts, SamplingSettings, animatediff_scheduler
 
 SD15_LATENT_SCALE = 0.18215
@@ -84,24 +84,22 @@ def sample(
             frames = injection.clean_frames if settings.hold_first_frame else ()
             held = HeldFrames.of(frames, images, schedule.noise_in(latents, images, 0))
         guidance = settings.scales if sees_image else DualGuidance(1.0, settings.cfg)
-        return denoise(injection, schedule, prompts, latents, held, guidance, progress)
+        return denoise(GuidedDenoiser(injection, schedule, prompts, held), latents, guidance, progress)
 
 
+@torch.no_grad()
 def denoise(
-    injection: Injection,
-    schedule: Schedule,
-    prompts: Prompts,
-    latents: Tensor,
-    held: HeldFrames,
-    guidance: DualGuidance,
-    progress: Progress | None = None,
+    denoiser: GuidedDenoiser, latents: Tensor, guidance: DualGuidance, progress: Progress | None = None
 ) -> Tensor:
-    """DDIM from ``latents`` (1, C, F, H, W) at the schedule's first step to a clean clip.
+    """DDIM from ``latents`` (1, C, F, H, W) at the schedule's first step to a clean clip of the same shape.
 
-    Nothing in here waits for the device: the schedule is plain numbers, and the timesteps are copied once.
+    Args:
+        denoiser: of a UNet with its parts attached.
+        latents: with the noise of the first step; the held frames are filled in.
+        guidance: of all steps.
+        progress: called after each step.
     """
-    timesteps = torch.tensor(schedule.timesteps, device=latents.device)
-    denoiser = GuidedDenoiser(injection, schedule, prompts, held, timesteps)
+    schedule, held = denoiser.schedule, denoiser.held
     for step, percent in enumerate(schedule.percents):
         latents = held.shown(latents)
         denoised = denoiser(latents, step, guidance.at(percent))
