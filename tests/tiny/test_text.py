@@ -6,7 +6,17 @@ import torch
 
 from firstframe.tiny.model import load_text_encoder, new_text_encoder
 from firstframe.tiny.scenes import caption_words
-from firstframe.tiny.text import CLIP_VOCABULARY, EMBEDDING, END, START, expand, known_tokens, tokenize, vocabulary
+from firstframe.tiny.text import (
+    CLIP_VOCABULARY,
+    EMBEDDING,
+    END,
+    START,
+    expand,
+    known_tokens,
+    tokenize,
+    unknown_words,
+    vocabulary,
+)
 
 
 def test_every_word_of_a_caption_is_known() -> None:
