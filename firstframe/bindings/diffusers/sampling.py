@@ -64,26 +64,18 @@ def sample(
     )
     images = _images(unet, reference, settings.num_frames, prompts.text, latent_scale)
     retention = _retention(parts, reference, prompts.text)
-    sees_image = images is not None or retention is not None
     adapter = parts.adapter if images is not None else None
-    with inject(
-        unet,
-        parts.motion,
-        adapter,
-        parts.image_tokens,
-        retention,
-        num_frames=settings.num_frames,
-        scales=parts.scales,
-    ) as injection:
+    attached = (parts.motion, adapter, parts.image_tokens, retention)
+    guidance = settings.dual_guidance if images is not None or retention else DualGuidance(1.0, settings.cfg)
+    with inject(unet, *attached, num_frames=settings.num_frames, scales=parts.scales) as injection:
         if images is None or reference is None:
             latents = _noise(_latent_shape(unet, reference, settings), settings, prompts.text)
             held = HeldFrames.of((), latents, latents)
         else:
-            latents = start_from_image(images, settings, schedule)
             injection.clean_frames = tuple(reference.by_frame(settings.num_frames))
+            latents = start_from_image(images, settings, schedule)
             frames = injection.clean_frames if settings.hold_first_frame else ()
             held = HeldFrames.of(frames, images, schedule.noise_in(latents, images, 0))
-        guidance = settings.scales if sees_image else DualGuidance(1.0, settings.cfg)
         return denoise(GuidedDenoiser(injection, schedule, prompts, held), latents, guidance, progress)
 
 

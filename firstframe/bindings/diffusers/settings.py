@@ -72,8 +72,8 @@ class SamplingSettings:
             raise FirstFrameError(f"keep_probability must be from 0 to 1, got {self.keep_probability}")
 
     @property
-    def scales(self) -> DualGuidance:
-        """The guidance that holds."""
+    def dual_guidance(self) -> DualGuidance:
+        """The guidance that holds: plain guidance by the text is dual guidance with an image scale of 1."""
         return self.guidance or DualGuidance(1.0, self.cfg)
 
 
