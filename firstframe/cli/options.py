@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +35,7 @@ Start = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cuda, mps or cpu. The first of these that is there, if not given.")]
 Scenes = Annotated[int, typer.Option(help="Number of scenes.")]
-Report = Annotated[Path, typer.Option(help="Folder to write to.")]
+Report = Annotated[Path, typer.Option("-o", "--out", "--report", help="Folder to write to.")]
 
 
 def guidance_of(cfg: float, image_scale: float | None, text_scale: float | None) -> DualGuidance | None:
@@ -45,6 +47,31 @@ def guidance_of(cfg: float, image_scale: float | None, text_scale: float | None)
     return DualGuidance(1.0 if image_scale is None else image_scale, cfg if text_scale is None else text_scale)
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written at the end of a long run; its folder need not exist yet.
+
+    Raises:
+        FirstFrameError: a part of the path is a file, the path is a folder, or the folder may not be written to.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise FirstFrameError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    if path.suffix and path.is_dir():
+        raise FirstFrameError(f"cannot write {str(path)!r}: it is a folder")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not os.access(folder, os.W_OK):
+        raise FirstFrameError(f"cannot write {str(path)!r}: no permission to write to {str(folder)!r}")
+
+
+def check_fps(fps: float) -> None:
+    """Refuse frames per second that are not a positive number."""
+    if not (isfinite(fps) and fps > 0):
+        raise FirstFrameError(f"fps must be a number above 0, got {fps:g}")
+
+
 def resolve_device(name: str) -> torch.device:
     """The device that an option names; "" takes CUDA, else MPS, else the CPU.
 
@@ -53,19 +80,15 @@ def resolve_device(name: str) -> torch.device:
     """
     import torch
 
-    counts = {
-        "cuda": torch.cuda.device_count,
-        "mps": lambda: int(torch.backends.mps.is_available()),
-        "cpu": lambda: 1,
-    }
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if not name:
-        return torch.device(next(kind for kind, count in counts.items() if count()))
+        return torch.device(next(kind for kind, count in counts.items() if count))
     kind, _, index = name.partition(":")
     if kind not in counts or (index and not index.isdecimal()):
         raise FirstFrameError(f"there is no device {name!r}: give cuda, mps or cpu, or none to have it found")
-    if int(index or 0) >= counts[kind]():
+    if int(index or 0) >= counts[kind]:
         raise FirstFrameError(
-            f"device {name}: PyTorch {torch.__version__} finds {counts[kind]()} {kind.upper()} devices here; "
+            f"device {name}: PyTorch {torch.__version__} finds {counts[kind]} {kind.upper()} devices here; "
             "use another one, or install a PyTorch that is built for it"
         )
     return torch.device(name)

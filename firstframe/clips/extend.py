@@ -33,11 +33,16 @@ def split_at_best(clip: Tensor, among_last: int = 1) -> tuple[Tensor, Tensor]:
     Returns (1, H, W, 3) and (F', H, W, 3), whose last frame is the picture. Raises FramesError for a number that is
     not from 1 to F - 1: at least two frames of the clip stay.
     """
-    if not 1 <= among_last < len(clip):
-        raise FramesError(f"among_last must be from 1 to {len(clip) - 1} for a clip of {len(clip)}, got {among_last}")
+    check_among_last(among_last, len(clip))
     first = len(clip) - among_last
     best = first + int(sharpness(clip[first:]).argmax())
     return clip[best : best + 1], clip[: best + 1]
+
+
+def check_among_last(among_last: int, num_frames: int) -> None:
+    """Raises FramesError where a clip of ``num_frames`` cannot be split among so many last frames."""
+    if not 1 <= among_last < num_frames:
+        raise FramesError(f"among_last must be from 1 to {num_frames - 1} for a clip of {num_frames}, got {among_last}")
 
 
 def join_clips(clips: Sequence[Tensor], match_colors: bool = True) -> Tensor:

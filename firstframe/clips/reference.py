@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import PictureError
+from ..errors import FramesError, PictureError
 
 Fit = Literal["cover", "contain", "stretch"]
 Colour = tuple[float, float, float]
@@ -44,10 +44,32 @@ class Reference:
     features: ImageFeatures | None = None
     others: Mapping[int, Tensor] = field(default_factory=dict)
 
-    def nearest(self, num_frames: int) -> Tensor:
-        """For each frame of a clip the latent of the picture that is nearest to it, (1, C, F, H/8, W/8)."""
+    def by_frame(self, num_frames: int) -> dict[int, Tensor]:
+        """The latents (1, C, H/8, W/8) of all images, by the numbers of their frames in a clip, from 0.
+
+        Raises:
+            FramesError: a frame lies outside of the clip, or two images are in one frame.
+        """
         assert self.latent is not None
-        latents = {0: self.latent, **{frame % num_frames: latent for frame, latent in self.others.items()}}
+        latents = {0: self.latent}
+        for frame, latent in self.others.items():
+            number = frame + num_frames if frame < 0 else frame
+            if not 0 <= number < num_frames:
+                raise FramesError(
+                    f"an image is to be in frame {frame}, but the clip has frames 0 to {num_frames - 1}; -1 is the last"
+                )
+            if number in latents:
+                raise FramesError(f"two images are to be in frame {number} of a clip of {num_frames} frames")
+            latents[number] = latent
+        return latents
+
+    def nearest(self, num_frames: int) -> Tensor:
+        """For each frame of a clip the latent of the image that is nearest to it, (1, C, F, H/8, W/8).
+
+        Raises:
+            FramesError: as :meth:`by_frame`.
+        """
+        latents = self.by_frame(num_frames)
         frames = [min(latents, key=lambda number: abs(number - frame)) for frame in range(num_frames)]
         return torch.stack([latents[frame] for frame in frames], dim=2)
 

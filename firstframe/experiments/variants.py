@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..bindings.diffusers import SamplingSettings
+from ..bindings.diffusers import PartScales, SamplingSettings
 from ..clips.metrics import first_frame_ssim, flow_score, measured_direction, psnr, ssim, warping_error
 from ..tiny.model import TinyModel
-from ..tiny.pipeline import PartScales, animate_picture, decode_clip, generate_clip, retain_picture
+from ..tiny.pipeline import decode_clip, reference_of, sample_clip
 from .scenes import TrueClip
 
 VARIANTS = ("base", "clean_frame", "adapter")
 RETAINED = ("retention", "adapter+retention")
-_STRENGTHS = {
-    "clean_frame": PartScales(adapter=0.0),
-    "adapter": PartScales(),
-    "adapter+retention": PartScales(retention=1.0),
+_SCALES = {
+    "base": PartScales(adapter=0.0, retention=0.0),
+    "clean_frame": PartScales(adapter=0.0, retention=0.0),
+    "adapter": PartScales(retention=0.0),
+    "retention": PartScales(adapter=0.0),
+    "adapter+retention": PartScales(),
 }
 
 
@@ -30,14 +32,10 @@ def make_clip(model: TinyModel, variant: str, truth: TrueClip, settings: Samplin
     similarity prior, without the adapter. adapter: the same, with it. retention: from noise as base, with the
     retention branch; its first frame is its own. adapter+retention: as adapter, with the branch.
     """
-    settings = replace(settings, seed=settings.seed + truth.seed)
-    caption = truth.scene.caption
-    if variant == "base":
-        height, width = truth.frames.shape[1:3]
-        return generate_clip(model, caption, settings, (height, width))
-    if variant == "retention":
-        return retain_picture(model, truth.picture, caption, settings)
-    return animate_picture(model, truth.picture, caption, settings, _STRENGTHS[variant])
+    height, width = truth.frames.shape[1:3]
+    settings = replace(settings, seed=settings.seed + truth.seed, size=(height, width))
+    reference = None if variant == "base" else reference_of(model, truth.picture, encode=variant != "retention")
+    return sample_clip(model, truth.scene.caption, settings, reference, _SCALES[variant])
 
 
 def round_trip(model: TinyModel, truth: TrueClip) -> Tensor:

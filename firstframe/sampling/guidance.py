@@ -7,6 +7,7 @@ They may be of eps, v or the clean latents; the refinements are meant for the cl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 import torch
@@ -47,6 +48,9 @@ class DualGuidance:
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
+        for name, scale in {"image": self.image_scale, "text": self.text_scale}.items():
+            if not isfinite(scale):
+                raise FirstFrameError(f"the {name} scale must be a finite number, got {scale}")
         for name, (start, end) in {"image": self.image_interval, "text": self.text_interval}.items():
             if not 0.0 <= start <= end <= 1.0:
                 raise FirstFrameError(f"the {name} interval must go from 0 to 1 at most, got {start} to {end}")
@@ -95,8 +99,8 @@ class Scales:
     def combine(self, predictions: dict[Branch, Tensor]) -> Tensor:
         """``full + (s_I - 1) (image - uncond) + (s_T - 1) (full - image)``, refined.
 
-        That is the usual ``uncond + s_I (image - uncond) + s_T (full - image)``, written so that a scale of 1 leaves its
-        term out. Equal scales are plain guidance (arXiv 2207.12598) between ``uncond`` and ``full``.
+        That is the usual ``uncond + s_I (image - uncond) + s_T (full - image)``, written so that a scale of 1 leaves
+        its term out. Equal scales are plain guidance (arXiv 2207.12598) between ``uncond`` and ``full``.
 
         Args:
             predictions: those of :attr:`branches`, all of one shape, batch first.

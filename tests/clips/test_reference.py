@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from firstframe.clips.reference import Reference, prepare_picture
-from firstframe.errors import PictureError
+from firstframe.errors import FramesError, PictureError
 
 
 def gradient(width: int, height: int) -> torch.Tensor:
@@ -196,3 +196,27 @@ def test_reference():
     reference = Reference(prepare_picture(gradient(100, 100), 64, 48))
     assert (reference.width, reference.height) == (64, 48)
     assert reference.image.shape == (1, 48, 64, 3) and reference.latent is None
+
+
+def with_others(*frames: int) -> Reference:
+    """Each image's latent is full of its frame's number."""
+    return Reference(
+        torch.zeros(1, 3, 16, 16), torch.zeros(1, 4, 2, 2), others={n: torch.full((1, 4, 2, 2), n) for n in frames}
+    )
+
+
+def test_each_frame_has_the_image_nearest_to_it():
+    assert with_others(3, -1).nearest(8)[0, 0, :, 0, 0].tolist() == [0, 0, 3, 3, 3, 3, -1, -1]
+    assert with_others(15).nearest(16)[0, 0, -1, 0, 0] == 15
+
+
+@pytest.mark.parametrize("frame", [16, 20, -17])
+def test_an_image_outside_of_the_clip(frame):
+    with pytest.raises(FramesError, match=f"in frame {frame}, but the clip has frames 0 to 15; -1 is the last"):
+        with_others(frame).nearest(16)
+
+
+@pytest.mark.parametrize(("frames", "number"), [((15, -1), 15), ((0,), 0), ((-16,), 0)])
+def test_two_images_in_one_frame(frames, number):
+    with pytest.raises(FramesError, match=f"two images are to be in frame {number} of a clip of 16"):
+        with_others(*frames).nearest(16)
