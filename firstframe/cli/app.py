@@ -113,7 +113,7 @@ def animate(
     from ..sampling.prior import MOTION
     from ..tiny.pipeline import Strengths, animate_picture, one_after_another, retain_picture
 
-    check_format(out)
+    check_format(out, fps)
     prompts = _one_prompt_per_clip(prompt, clips)
     guidance = guidance_of(cfg, image_scale, text_scale)
     if motion:

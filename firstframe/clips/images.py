@@ -34,7 +34,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     if not Path(path).is_file():
         raise PictureError(f"cannot read the image {str(path)!r}: there is no file with this name")
     with _refusing(repr(str(path))), Image.open(path) as image:
-        _check_size(*image.size)
+        check_size(*image.size)
         yield image
 
 
@@ -74,7 +74,8 @@ def _refusing(name: str) -> Iterator[None]:
         ) from error
 
 
-def _check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
+    """Raises PictureError where an image has more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
         raise PictureError(
             f"the image has {width} x {height} pixels, at most {MAX_PIXELS // 10**6} million are read: make it smaller"
@@ -82,7 +83,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _from_pil(image: Image.Image) -> Tensor:
-    _check_size(*image.size)
+    check_size(*image.size)
     image = _upright(image)
     if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip at 255
         return torch.from_numpy(np.asarray(image, np.float32) / 65535).clamp(0, 1)[..., None]

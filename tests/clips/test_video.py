@@ -331,7 +331,7 @@ def test_what_is_no_clip_is_refused(tmp_path):
         write_clip(tmp_path / "clip.mp4", moving_disc(2), format="webp")
     with pytest.raises(FirstFrameError, match="no format 'mkv'; there are mp4, webm"):
         write_clip(tmp_path / "clip.mkv", moving_disc(2), format="mkv")
-    with pytest.raises(FirstFrameError, match="fps must be above 0, got 0"):
+    with pytest.raises(FirstFrameError, match="fps must be from 0.01 to 1000, got 0"):
         write_clip(tmp_path / "clip.mp4", moving_disc(2), fps=0)
     for shape in [(48, 64, 3), (0, 48, 64, 3), (2, 48, 64, 4)]:
         with pytest.raises(FirstFrameError, match=rf"got shape \({shape[0]}, "):
