@@ -34,7 +34,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     if not Path(path).is_file():
         raise PictureError(f"cannot read the image {str(path)!r}: there is no file with this name")
     with _refusing(repr(str(path))), Image.open(path) as image:
-        check_size(*image.size)
+        check_size(*image.size, repr(str(path)))
         yield image
 
 
@@ -55,6 +55,7 @@ def read_image(image: Tensor | Image.Image | str | Path) -> Tensor:
     if isinstance(image, Tensor):
         return _unit_range(_single(image))
     if isinstance(image, Image.Image):
+        check_size(*image.size, "the image that was given")
         with _refusing("that was given"):
             return _from_pil(image)
     with open_image(image) as opened:
@@ -74,16 +75,15 @@ def _refusing(name: str) -> Iterator[None]:
         ) from error
 
 
-def check_size(width: int, height: int) -> None:
-    """Raises PictureError where an image has more than `MAX_PIXELS`."""
+def check_size(width: int, height: int, name: str) -> None:
+    """Raises PictureError where the image called ``name`` has more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
         raise PictureError(
-            f"the image has {width} x {height} pixels, at most {MAX_PIXELS // 10**6} million are read: make it smaller"
+            f"{name} has {width} x {height} pixels, at most {MAX_PIXELS // 10**6} million are read: make it smaller"
         )
 
 
 def _from_pil(image: Image.Image) -> Tensor:
-    check_size(*image.size)
     image = _upright(image)
     if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip at 255
         return torch.from_numpy(np.asarray(image, np.float32) / 65535).clamp(0, 1)[..., None]

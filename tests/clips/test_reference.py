@@ -202,8 +202,9 @@ def test_opaque_and_transparent_palettes_and_alpha(tmp_path):
 
 def test_too_many_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr("firstframe.clips.images.MAX_PIXELS", 3_000_000)
-    for image in (Image.new("1", (2000, 2000)), saved(tmp_path, Image.new("1", (2000, 2000)), "large.png")):
-        with pytest.raises(PictureError, match="2000 x 2000 pixels, at most 3 million"):
+    large = Image.new("1", (2000, 2000))
+    for image, name in [(large, "that was given"), (saved(tmp_path, large, "large.png"), "large.png'")]:
+        with pytest.raises(PictureError, match=f"{name} has 2000 x 2000 pixels, at most 3 million"):
             prepare_picture(image, 64, 64)
     with pytest.raises(PictureError, match="at most 64 million pixels, got 80000x80000"):
         prepare_picture(torch.rand(8, 8, 3), 80000, 80000)

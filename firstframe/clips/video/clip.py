@@ -25,6 +25,6 @@ class VideoClip:
 
 
 def check_fps(fps: float) -> None:
-    """Raises FirstFrameError where ``fps`` is not from 0.01 to 1000, what every format can hold."""
-    if not 0.01 <= fps <= 1000:
-        raise FirstFrameError(f"fps must be from 0.01 to 1000, got {fps}")
+    """Raises FirstFrameError where ``fps`` is not from 0.01 to 500, what every format but gif can hold."""
+    if not 0.01 <= fps <= 500:
+        raise FirstFrameError(f"fps must be from 0.01 to 500, got {fps}")

@@ -26,10 +26,11 @@ def storable(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def to_ffmetadata(metadata: Mapping[str, str]) -> str:
-    """In ffmpeg's own text format."""
+    """In ffmpeg's own text format, which cannot hold "\\r", and takes a backslash at the end of a text for its own."""
 
     def escape(text: str) -> str:
-        return re.sub(r"([=;#\\\n])", r"\\\1", text)
+        text = re.sub(r"\r\n?", "\n", text)
+        return re.sub(r"([=;#\\\n])", r"\\\1", text + " " * text.endswith("\\"))
 
     return ";FFMETADATA1\n" + "".join(f"{escape(key)}={escape(value)}\n" for key, value in metadata.items())
 

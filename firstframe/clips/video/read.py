@@ -48,6 +48,6 @@ def _read_video(path: Path) -> VideoClip:
     reader = imageio_ffmpeg.read_frames(str(path.absolute()), output_params=["-fps_mode", "passthrough"])
     about = next(reader)
     width, height = about["size"]
-    check_size(width, height)
+    check_size(width, height, repr(str(path)))
     frames = gather(np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader)
     return VideoClip(frames, about["fps"], read_metadata(path))
