@@ -120,6 +120,7 @@ def as_plot(panel: Panel) -> Plot:
     return Plot(f"{head}{_INK_OF_PAGE}<defs>{body}", panel.alt)
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # names are the user's: "$" is a dollar
 def side_by_side(title: str, panels: Sequence[Panel], columns: int = 3, size: tuple[float, float] = _SIZE) -> Figure:
     """All panels, of ``size`` inches each, in rows under one title."""
     columns = min(columns, len(panels))

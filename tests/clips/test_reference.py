@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from firstframe.clips.reference import Reference, prepare_picture
 from firstframe.errors import FramesError, PictureError
@@ -67,9 +70,9 @@ def test_contain_shows_everything_between_the_bars():
 
 
 def test_the_right_size_is_left_as_it_is():
-    picture = torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(0))
     for fit in ("cover", "contain", "stretch"):
-        assert torch.equal(prepare_picture(picture, 64, 48, fit)[0], picture.movedim(-1, 0))
+        assert torch.equal(prepare_picture(image, 64, 48, fit)[0], image.movedim(-1, 0))
 
 
 def test_shrinking_does_not_alias():
@@ -78,44 +81,72 @@ def test_shrinking_does_not_alias():
 
 
 def test_input_is_not_changed_nor_shared():
-    picture = torch.rand(64, 64, 3)
-    before = picture.clone()
-    prepare_picture(picture, 64, 64).zero_()
-    assert torch.equal(picture, before)
+    image = torch.rand(64, 64, 3)
+    before = image.clone()
+    prepare_picture(image, 64, 64).zero_()
+    assert torch.equal(image, before)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16, torch.float64])
 def test_tensor_types(dtype):
-    picture = gradient(64, 64)
-    scaled = picture if dtype.is_floating_point else picture * torch.iinfo(dtype).max
-    assert torch.allclose(prepare_picture(scaled.to(dtype), 64, 64), picture.movedim(-1, 0)[None], atol=4e-3)
+    image = gradient(64, 64)
+    scaled = image if dtype.is_floating_point else image * torch.iinfo(dtype).max
+    assert torch.allclose(prepare_picture(scaled.to(dtype), 64, 64), image.movedim(-1, 0)[None], atol=4e-3)
 
 
 def test_comfy_image_and_grey_tensors():
-    picture = gradient(64, 64)
-    assert torch.equal(prepare_picture(picture[None], 64, 64), prepare_picture(picture, 64, 64))
-    grey = prepare_picture(picture[..., :1], 64, 64)
+    image = gradient(64, 64)
+    assert torch.equal(prepare_picture(image[None], 64, 64), prepare_picture(image, 64, 64))
+    grey = prepare_picture(image[..., :1], 64, 64)
     assert torch.equal(grey[:, 0], grey[:, 2])
 
 
 def test_alpha_is_laid_over_the_background():
-    picture = torch.cat([gradient(64, 64), torch.zeros(64, 64, 1)], -1)
-    picture[:, 32:, 3] = 0.5
-    pixels = prepare_picture(picture, 64, 64)
+    image = torch.cat([gradient(64, 64), torch.zeros(64, 64, 1)], -1)
+    image[:, 32:, 3] = 0.5
+    pixels = prepare_picture(image, 64, 64)
     assert torch.equal(pixels[..., :32], torch.ones(1, 3, 64, 32))
     assert pixels[0, 2, 0, 40] == pytest.approx(0.75)
-    assert prepare_picture(picture, 64, 64, background=(0.0, 0.0, 0.0))[0, 2, 0, 40] == pytest.approx(0.25)
+    assert prepare_picture(image, 64, 64, background=(0.0, 0.0, 0.0))[0, 2, 0, 40] == pytest.approx(0.25)
 
 
 def test_transparent_colour_does_not_bleed_when_resized():
-    picture = torch.zeros(128, 128, 4)
-    picture[:, 64:] = torch.tensor([0.0, 1.0, 0.0, 1.0])
-    pixels = prepare_picture(picture, 32, 32)
+    image = torch.zeros(128, 128, 4)
+    image[:, 64:] = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    pixels = prepare_picture(image, 32, 32)
     assert pixels[0, 1].min() > 0.99  # white beside green: the black of the transparent half is nowhere
 
 
-def saved(folder: Path, picture: Image.Image, name: str, **options) -> Path:
-    picture.save(folder / name, **options)
+@pytest.mark.parametrize(("size", "side"), [((20000, 1), 128), ((1, 20000), 512)])
+@pytest.mark.parametrize("fit", ["cover", "contain", "stretch"])
+def test_a_thin_image_takes_little_memory(monkeypatch, size, side, fit):
+    sizes = []
+
+    def interpolate(pixels, size, **options):
+        sizes.append(pixels.shape[1:].numel())
+        return functional.interpolate(pixels, size, **options)
+
+    monkeypatch.setattr("firstframe.clips.reference.functional", SimpleNamespace(interpolate=interpolate))
+    pixels = prepare_picture(gradient(*size), side, side, fit)
+    assert pixels.shape == (1, 3, side, side) and max(sizes) <= 4 * 3 * side * side
+    if fit == "cover":
+        assert (
+            pixels[0, :2].mean((1, 2)) - torch.tensor([0.5 * (size[0] > 1), 0.5 * (size[1] > 1)])
+        ).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(("source", "fit"), [((1, 312), "stretch"), ((3, 3000), "contain"), ((312, 1), "stretch")])
+def test_one_column_and_one_row_as_pillow_resizes_them(source, fit):
+    noise = np.random.default_rng(0).random(source[::-1], np.float32)
+    width = 56 if fit == "stretch" else 1
+    wanted = np.asarray(Image.fromarray(noise).resize((width, 72), Image.Resampling.BICUBIC)).clip(0, 1)
+    left = (56 - width) // 2
+    pixels = prepare_picture(torch.from_numpy(noise)[..., None], 56, 72, fit)[0, 0]
+    assert np.abs(pixels[:, left : left + width].numpy() - wanted).max() < 1e-5
+
+
+def saved(folder: Path, image: Image.Image, name: str, **options) -> Path:
+    image.save(folder / name, **options)
     return folder / name
 
 
@@ -137,25 +168,60 @@ def test_files_grey_16_bit_palette(tmp_path):
 
 
 def test_palette_transparency(tmp_path):
-    picture = Image.new("P", (16, 16), 0)
-    picture.putpalette([255, 0, 0, 0, 0, 255])
-    picture.paste(1, (8, 0, 16, 16))
-    pixels = prepare_picture(saved(tmp_path, picture, "p.png", transparency=0), 16, 16)
+    image = Image.new("P", (16, 16), 0)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.paste(1, (8, 0, 16, 16))
+    pixels = prepare_picture(saved(tmp_path, image, "p.png", transparency=0), 16, 16)
     assert torch.equal(pixels[0, :, 0, 0], torch.ones(3))
     assert torch.equal(pixels[0, :, 0, 15], torch.tensor([0.0, 0.0, 1.0]))
 
 
 def test_exif_orientation(tmp_path):
-    picture = Image.fromarray((gradient(64, 32).numpy() * 255).astype(np.uint8))
+    image = Image.fromarray((gradient(64, 32).numpy() * 255).astype(np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: to be shown rotated 90 degrees clockwise
-    pixels = prepare_picture(saved(tmp_path, picture, "turned.png", exif=exif), 32, 64)
+    pixels = prepare_picture(saved(tmp_path, image, "turned.png", exif=exif), 32, 64)
     # what grew rightwards grows downwards
     assert pixels[0, 0, 0].mean() < 0.05 and pixels[0, 0, -1].mean() > 0.95
 
 
+def test_exif_that_is_broken_is_ignored(tmp_path, caplog):
+    image = Image.fromarray((gradient(64, 32).numpy() * 255).round().astype(np.uint8))
+    pixels = prepare_picture(saved(tmp_path, image, "odd.png", exif=b"Exif\0\0no TIFF header"), 64, 32)
+    assert torch.equal(pixels, prepare_picture(image, 64, 32)) and "EXIF data cannot be read" in caplog.text
+
+
+def test_opaque_and_transparent_palettes_and_alpha(tmp_path):
+    image = Image.fromarray((gradient(16, 16).numpy() * 255).round().astype(np.uint8))
+    expected = prepare_picture(image, 16, 16)
+    assert torch.equal(prepare_picture(image.convert("RGBA"), 16, 16), expected)
+    clear = image.convert("RGBA")
+    clear.putalpha(0)
+    assert torch.equal(prepare_picture(clear.convert("P"), 16, 16), torch.ones(1, 3, 16, 16))
+
+
+def test_too_many_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr("firstframe.clips.images.MAX_PIXELS", 3_000_000)
+    large = Image.new("1", (2000, 2000))
+    for image, name in [(large, "that was given"), (saved(tmp_path, large, "large.png"), "large.png'")]:
+        with pytest.raises(PictureError, match=f"{name} has 2000 x 2000 pixels, at most 3 million"):
+            prepare_picture(image, 64, 64)
+    with pytest.raises(PictureError, match="at most 64 million pixels, got 80000x80000"):
+        prepare_picture(torch.rand(8, 8, 3), 80000, 80000)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.complex64])
+def test_tensors_that_are_no_colours(dtype):
+    with pytest.raises(PictureError, match=str(dtype)):
+        prepare_picture(torch.zeros(8, 8, 3, dtype=dtype), 8, 8)
+    image = torch.rand(8, 8, 3)
+    image[3, 4, 1] = torch.nan
+    with pytest.raises(PictureError, match="NaN"):
+        prepare_picture(image, 8, 8)
+
+
 @pytest.mark.parametrize(
-    ("picture", "says"),
+    ("image", "says"),
     [
         (torch.rand(4, 64, 64, 3), r"batch of 4 \(shape \(4, 64, 64, 3\)\)"),
         (torch.rand(0, 64, 64, 3), "batch of 0"),
@@ -166,17 +232,20 @@ def test_exif_orientation(tmp_path):
         ("no/such/file.png", "no/such/file.png"),
     ],
 )
-def test_what_is_no_single_picture_is_refused(picture, says):
+def test_what_is_no_single_image_is_refused(image, says):
     with pytest.raises(PictureError, match=says):
-        prepare_picture(picture, 64, 64)
+        prepare_picture(image, 64, 64)
 
 
 def test_broken_files_are_refused(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     whole = saved(tmp_path, Image.fromarray(noise), "whole.png")
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:5000])
-    (tmp_path / "text.png").write_text("not a picture")
-    for name in ("cut.png", "text.png"):
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("cut.png", "text.png", "empty.png", "folder.png", "pipe.png"):
         with pytest.raises(PictureError, match=name):
             prepare_picture(tmp_path / name, 64, 64)
 

@@ -79,6 +79,11 @@ def test_the_plot_has_a_panel_for_each_number_and_a_line_for_each_clip(clip: Ten
     assert (drawn.std((0, 1)) > 5).all() and (drawn[0] == 255).all()
 
 
+def test_names_are_no_formulas() -> None:
+    panel = lines("$\\frac{$", "$x_$", "y", {"$\\frac{$": ([0, 1], [1, 2]), "$5 to $": ([0, 1], [2, 1])})
+    assert pixels(side_by_side("$\\frac{$", [panel])).ndim == 3
+
+
 def test_alternative_texts_have_the_numbers() -> None:
     assert bars("ssim", {"base": 0.5}, 2, {"truth": 1.0}).alt == "Bars: ssim: base 0.50, truth 1.00."
     drawn = lines("flow", "t0", "flow (px)", {"adapter": ([0.6, 1.0], [0.8, 0.9])}, digits=1)

@@ -1,4 +1,4 @@
-"""A clip as one picture."""
+"""A clip as one image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from .frames import to_uint8
 def contact_sheet(frames: Tensor, columns: int = 8, gap: int = 2) -> Image.Image:
     """All frames side by side in rows, to see a clip at a glance.
 
-    frames: (F, H, W, 3), uint8 or floats in [0, 1]; gap: white pixels between them.
+    Args:
+        frames: (F, H, W, 3), uint8 or floats in [0, 1].
+        columns: frames in a row.
+        gap: white pixels between two frames.
+
+    Returns:
+        An RGB image.
     """
     pixels = to_uint8(frames)
     count, height, width, _ = pixels.shape
