@@ -7,14 +7,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from fake_comfy import CONTENT, FakeComfy, serving
 
 from firstframe.errors import FirstFrameError
+from firstframe.queue.connection import open_session
 from firstframe.queue.manifest import Manifest, done_jobs
 from firstframe.queue.plan import Job, graph_id, read_pictures
-from firstframe.queue.run import Rules, Run
+from firstframe.queue.rules import Rules
+from firstframe.queue.run import Run
 from firstframe.queue.server import Retries, Server
 
 RULES = Rules(poll=0.2, give_up=0.5)
@@ -57,7 +58,7 @@ class Batch:
         todo = [job for job in jobs if job.id not in done_jobs(self.folder)]
         with Manifest(self.folder / "manifest.jsonl") as self.manifest:
             client = self.manifest.begin()
-            async with aiohttp.ClientSession() as session:
+            async with open_session() as session:
                 servers = [Server(fake.url, client, session, Retries(4, 0.02)) for fake in self.fakes]
                 await asyncio.wait_for(Run(servers, todo, self.manifest, self.folder, rules, self.view).run(), 30)
 
