@@ -60,12 +60,14 @@ def _prompt_id(item: Any) -> Any:
 def _by_kind(messages: Any) -> Any:
     """``[[kind, data], …]`` as a dictionary."""
     if not isinstance(messages, list) or not all(_is_message(message) for message in messages):
-        raise ValueError("should be a list of pairs: a name and what belongs to it")
+        raise ValueError("should be a list of pairs: a name and an object")
     return dict(messages)
 
 
 def _is_message(message: Any) -> bool:
-    return isinstance(message, list) and len(message) == 2 and isinstance(message[0], str)
+    return (
+        isinstance(message, list) and len(message) == 2 and isinstance(message[0], str) and isinstance(message[1], dict)
+    )
 
 
 def _files(output: Any) -> Any:

@@ -114,11 +114,11 @@ def parse_seeds(text: str) -> list[int]:
         ranges = [range(part[0], part[-1] + 1) for part in ends]
         if max(map(len, ends)) > 2 or not any(ranges):
             raise ValueError
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise FirstFrameError(f"--seeds {text!r}: numbers and ranges such as 1,2,8-10") from error
     if max(end for part in ends for end in part) > HIGHEST_SEED:
         raise FirstFrameError(f"--seeds {text!r}: a seed is at most {HIGHEST_SEED}")
-    if sum(part[-1] - part[0] + 1 for part in ends) > MOST_SEEDS:
+    if sum(max(0, part[-1] - part[0] + 1) for part in ends) > MOST_SEEDS:
         raise FirstFrameError(f"--seeds {text!r}: more than {MOST_SEEDS:,} seeds")
     return list(chain.from_iterable(ranges))
 
