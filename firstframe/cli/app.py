@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import FirstFrameError
+from ..terminal import printable
 from .measure import app as measure_app
 from .options import Cfg, Device, Frames, ImageScale, Keep, Seed, Start, Steps, TextScale, guidance_of, load_model
 from .queue import queue
@@ -31,7 +32,7 @@ class OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except FirstFrameError as error:
-            typer.echo(f"firstframe: {error}", err=True)
+            typer.echo(f"firstframe: {printable(str(error))}", err=True)
             raise typer.Exit(1) from error
 
 
