@@ -24,7 +24,6 @@ from .options import (
     Start,
     Steps,
     TextScale,
-    check_fps,
     check_writable,
     guidance_of,
     load_model,
@@ -153,10 +152,9 @@ def _check_output(out: Path, fps: float) -> None:
     """Refuse what could not be written after sampling."""
     from ..clips.video import check_format
 
-    check_fps(fps)
+    check_format(out, fps)
     for path in (out, _sheet_of(out)):
         check_writable(path)
-    check_format(out)
 
 
 def _warn(prompts: list[str], width: int, height: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ..errors import FirstFrameError
+from ..errors import FirstFrameError, printable
 from .animate import animate
 from .measure import app as measure_app
 from .queue import queue
@@ -22,7 +22,7 @@ class OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except FirstFrameError as error:
-            typer.echo(f"firstframe: {error}", err=True)
+            typer.echo(f"firstframe: {printable(str(error))}", err=True)
             raise typer.Exit(1) from error
 
 

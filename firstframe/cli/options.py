@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,12 +63,6 @@ def check_writable(path: Path) -> None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not os.access(folder, os.W_OK):
         raise FirstFrameError(f"cannot write {str(path)!r}: no permission to write to {str(folder)!r}")
-
-
-def check_fps(fps: float) -> None:
-    """Refuse frames per second that are not a positive number."""
-    if not (isfinite(fps) and fps > 0):
-        raise FirstFrameError(f"fps must be a number above 0, got {fps:g}")
 
 
 def resolve_device(name: str) -> torch.device:

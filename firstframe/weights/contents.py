@@ -11,11 +11,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import FirstFrameError, WeightsError
+from ..errors import FirstFrameError, WeightsError, printable
 from ..modules.backend import TORCH, Backend
 from ..sites import Site
 from .config import Config, parse_config
-from .door import is_finite, printable
+from .door import is_finite
 from .files import StateDict, load_metadata, load_state_dict
 from .keymaps import Names, to_ours
 from .layouts import Kind, carries_motion, detect_layout

@@ -10,16 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import WeightsError
+from ..errors import WeightsError, printable
 
 MAX_TENSORS = 100_000
 MAX_NAME_LENGTH = 1_000
 _SURROGATES = re.compile("[\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, with control characters as text: a terminal would obey them."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def check_is_file(path: Path) -> None:

@@ -11,8 +11,8 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor
 
-from ..errors import WeightsError
-from .door import check_dense, check_names, printable, reading
+from ..errors import WeightsError, printable
+from .door import check_dense, check_names, reading
 
 PICKLES = {".ckpt", ".pt", ".pth", ".bin"}
 SHARED = 2

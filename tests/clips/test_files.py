@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 from firstframe.clips.video import check_format, read_clip, write_clip
-from firstframe.clips.video.files import UNFINISHED, move_to_free_name, remove_stale
+from firstframe.clips.video.files import UNFINISHED, move_to_free_name
 from firstframe.errors import FirstFrameError
 
 CLIP = torch.rand(2, 16, 16, 3, generator=torch.Generator().manual_seed(0))
@@ -65,22 +64,6 @@ def test_a_kill_leaves_nothing_under_the_final_name(tmp_path: Path, monkeypatch:
     for path in left:
         os.utime(path, (0, 0))
     assert write_clip(target, CLIP, if_taken=[]) == target and list(tmp_path.iterdir()) == [target]
-
-
-def test_what_is_stale_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    old = time.time() - 100_000
-    kept = [tmp_path / name for name in ("clip.mp4", ".other-clip", ".firstframe-fetch", f"{UNFINISHED}new.mp4")]
-    stale = [tmp_path / f"{UNFINISHED}{name}" for name in ("file.mp4", "folder", "link")]
-    for path in (*kept, stale[0]):
-        path.touch()
-    stale[1].mkdir()
-    (stale[1] / "frame_00001.png").touch()
-    stale[2].symlink_to(tmp_path / "clip.mp4")
-    for path in (*kept[:3], *stale):
-        os.utime(path, (old, old), follow_symlinks=False)
-    remove_stale(tmp_path, UNFINISHED)
-    assert sorted(tmp_path.iterdir()) == sorted(kept)
-    remove_stale(tmp_path / "nowhere", UNFINISHED)
 
 
 def test_what_stands_in_the_way_is_named_before_a_clip_is_made(tmp_path: Path) -> None:

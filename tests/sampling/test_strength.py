@@ -57,11 +57,11 @@ def test_a_mask_for_each_frame_follows_a_window() -> None:
 
 def test_a_mask_without_frames_and_masks_that_are_none() -> None:
     mask = torch.rand(8, 8, generator=torch.Generator().manual_seed(0))
-    weights = [Strengths(mask=given).weights(0.0, [0, 1], SQUARE, SQUARE) for given in (mask, mask[None])]
+    weights = [StrengthSchedule(mask=given).weights(0.0, [0, 1], SQUARE, SQUARE) for given in (mask, mask[None])]
     assert torch.equal(*weights) and weights[0].shape == (2, 1, *SQUARE)
     for shape in [(8,), (2, 1, 8, 8), (0, 8, 8)]:
         with pytest.raises(FirstFrameError, match=f"got shape {re.escape(str(shape))}"):
-            Strengths(mask=torch.ones(shape))
+            StrengthSchedule(mask=torch.ones(shape))
 
 
 @pytest.mark.parametrize(("latent", "level", "size"), [((16, 16), 2, (4, 4)), ((9, 5), 1, (5, 3)), ((9, 5), 2, (3, 2))])

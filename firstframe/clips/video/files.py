@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...errors import FirstFrameError
+from ..leftovers import PREFIX
 
-UNFINISHED = ".firstframe-clip-"
-DAY = 24 * 60 * 60.0
-
-
-def remove_stale(folder: Path, prefix: str, older_than: float = DAY) -> None:
-    """Delete what an earlier run left behind when it was killed. What cannot be deleted stays, without an error.
-
-    Args:
-        folder: where to look; folders inside it are not searched.
-        prefix: the beginning of the names of your own unfinished files and folders, and of nothing else's.
-        older_than: seconds since the last change. Choose it longer than a run may pause between two writes.
-    """
-    for path in folder.glob(f"{prefix}*"):
-        with suppress(OSError):
-            if time.time() - path.lstat().st_mtime > older_than:
-                _remove(path)
+UNFINISHED = f"{PREFIX}clip-"
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from pathlib import Path
 from torch import Tensor
 
 from ...errors import FirstFrameError
+from ..leftovers import remove_leftovers
 from .audio import Sound
 from .clip import VideoClip, check_fps
 from .encode import encode
-from .files import UNFINISHED, move_to_free_name, remove_stale, unfinished_beside
+from .files import move_to_free_name, unfinished_beside
 from .formats import Format, format_of
 from .frames import check_frames
 from .metadata import storable
@@ -63,7 +64,7 @@ def write_clip(
     clip = VideoClip(frames, fps, storable(metadata or {}))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(path.parent, UNFINISHED)
+        remove_leftovers(path.parent)
         with unfinished_beside(path) as unfinished:
             _write(unfinished, clip, kind, crf, sound, progress)
             if if_taken is not None or not kind.suffix:
