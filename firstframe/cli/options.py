@@ -53,19 +53,15 @@ def resolve_device(name: str) -> torch.device:
     """
     import torch
 
-    counts = {
-        "cuda": torch.cuda.device_count,
-        "mps": lambda: int(torch.backends.mps.is_available()),
-        "cpu": lambda: 1,
-    }
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if not name:
-        return torch.device(next(kind for kind, count in counts.items() if count()))
+        return torch.device(next(kind for kind, count in counts.items() if count))
     kind, _, index = name.partition(":")
     if kind not in counts or (index and not index.isdecimal()):
         raise FirstFrameError(f"there is no device {name!r}: give cuda, mps or cpu, or none to have it found")
-    if int(index or 0) >= counts[kind]():
+    if int(index or 0) >= counts[kind]:
         raise FirstFrameError(
-            f"device {name}: PyTorch {torch.__version__} finds {counts[kind]()} {kind.upper()} devices here; "
+            f"device {name}: PyTorch {torch.__version__} finds {counts[kind]} {kind.upper()} devices here; "
             "use another one, or install a PyTorch that is built for it"
         )
     return torch.device(name)
