@@ -29,7 +29,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from firstframe.bindings.diffusers import Retention, inject, unet_config
-from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.modules.motion import MotionConfig, MotionModule
 from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.tiny.config import MOTION, NUM_FRAMES, SIZE, UNET

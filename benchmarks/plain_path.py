@@ -51,7 +51,7 @@ def sample(checkout: Path) -> dict[str, Any]:
     from firstframe.bindings.comfy.adapter import apply_adapter
     from firstframe.bindings.comfy.first_frame import hold_first_frame
     from firstframe.clips.reference import prepare_picture
-    from firstframe.sampling.prior import mask_generator, similar_frames
+    from firstframe.sampling.prior import mask_generator, prior_mean
     from firstframe.shapes import fold_frames
     from firstframe.tiny import comfy as tiny
 
@@ -59,7 +59,7 @@ def sample(checkout: Path) -> dict[str, Any]:
     picture = prepare_picture(checkout / "firstframe" / "tiny" / "example.png", 128, 128)
     latent = vae.encode(picture.movedim(1, -1))
     model = hold_first_frame(apply_adapter(tiny.load_tiny_model(), tiny.load_tiny_adapter(), 1.0), latent)
-    start = fold_frames(similar_frames(latent, FRAMES, 0.5, mask_generator(0)))
+    start = fold_frames(prior_mean(latent, FRAMES, 0.5, mask_generator(0)))
     prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in CAPTIONS]
     times: list[float] = []
 

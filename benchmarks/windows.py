@@ -49,7 +49,7 @@ def sample(way: str, num_frames: int, picture: np.ndarray, caption: str) -> tupl
     from firstframe.bindings.comfy.adapter import apply_adapter
     from firstframe.bindings.comfy.first_frame import hold_first_frame
     from firstframe.bindings.comfy.windows import apply_windows
-    from firstframe.sampling.prior import mask_generator, similar_frames
+    from firstframe.sampling.prior import mask_generator, prior_mean
     from firstframe.shapes import fold_frames
     from firstframe.tiny import comfy as tiny
 
@@ -57,7 +57,7 @@ def sample(way: str, num_frames: int, picture: np.ndarray, caption: str) -> tupl
     latent = vae.encode(torch.from_numpy(picture)[None])
     model = hold_first_frame(apply_adapter(tiny.load_tiny_model(), tiny.load_tiny_adapter(), 1.0), latent)
     model = apply_windows(model, LENGTH, OVERLAP) if way == "anchored" else plain_windows(model)
-    start = fold_frames(similar_frames(latent, num_frames, 0.5, mask_generator(0)))
+    start = fold_frames(prior_mean(latent, num_frames, 0.5, mask_generator(0)))
     prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (caption, "")]
     comfy.model_management.load_models_gpu([model, *model.get_nested_additional_models()])
     before = resident_bytes()

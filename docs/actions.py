@@ -18,7 +18,7 @@ from firstframe.clips.reference import prepare_picture
 from firstframe.clips.video import to_uint8
 from firstframe.experiments.scenes import TrueClip, action_clips
 from firstframe.tiny.model import TinyModel, load_tiny
-from firstframe.tiny.pipeline import Strengths, animate_picture
+from firstframe.tiny.pipeline import PartScales, animate_picture
 
 FILE = Path(__file__).parent / "images" / "actions.gif"
 HEART, SQUARE = 15, 1
@@ -33,7 +33,7 @@ def clips_of(model: TinyModel, truth: TrueClip) -> list[list[Image.Image]]:
     picture = prepare_picture(truth.frames[0], 128, 128)
     what = truth.scene.caption.partition(" moves ")[0]
     prompts = [f"{what} moves {action}, still camera" for action in ACTIONS]
-    clips = [animate_picture(model, picture, prompt, SETTINGS, Strengths(1.0, 1.0)) for prompt in prompts]
+    clips = [animate_picture(model, picture, prompt, SETTINGS, PartScales(1.0, 1.0)) for prompt in prompts]
     still = clips[0][:1].expand(len(clips[0]), -1, -1, -1)
     return [[_shown(frame.numpy()) for frame in to_uint8(clip)] for clip in (still, *clips)]
 

@@ -25,9 +25,9 @@ from torch import Tensor
 from firstframe.bindings.diffusers import Retention, SamplingSettings, generate, inject
 from firstframe.bindings.diffusers.sampling import ddim_timesteps, draw_noise
 from firstframe.experiments.scenes import TrueClip, held_out_clips, true_clip
-from firstframe.modules.adapter import I2VAdapter
-from firstframe.modules.attention import scaled_dot_product_attention
-from firstframe.sampling.prior import mask_generator, similar_frames
+from firstframe.modules.backend import scaled_dot_product_attention
+from firstframe.modules.i2v_adapter import I2VAdapter
+from firstframe.sampling.prior import mask_generator, prior_mean
 from firstframe.shapes import fold_frames
 from firstframe.sites import Site
 from firstframe.tiny.model import TinyModel, load_tiny
@@ -125,7 +125,7 @@ def draw_start(model: TinyModel, file: Path) -> None:
     starts = (0.6, 0.8, 1.0)
     figure, axes = _grid(3, 2 + len(starts))
     for row, p in zip(axes, (1.0, 0.5, 0.1), strict=True):
-        frame = similar_frames(latent, 2, p, mask_generator(0))[:, :, 1]
+        frame = prior_mean(latent, 2, p, mask_generator(0))[:, :, 1]
         alpha, sigma = alpha_and_sigma(model, starts[0])
         _picture(row[0], _decoded(model, frame), f"D(x), p = {p:g}")
         _picture(row[1], _decoded(model, alpha * frame + sigma * noise), f"{alpha:.2f} D(x) + {sigma:.2f} noise")

@@ -9,7 +9,7 @@ from ..firstframe.bindings.comfy.adapter import apply_adapter
 from ..firstframe.bindings.comfy.first_frame import hold_first_frame as hold
 from ..firstframe.clips.reference import Reference
 from ..firstframe.sampling.guidance import LowPass
-from ..firstframe.sampling.strength import Strengths
+from ..firstframe.sampling.strength import StrengthSchedule
 from . import types
 from .aliases import search_aliases
 from .low_pass import low_pass_inputs
@@ -69,7 +69,7 @@ class ApplyAdapter(io.ComfyNode):
         reference: Reference,
         strength: float,
         hold_first_frame: bool,
-        strengths: Strengths | None = None,
+        strengths: StrengthSchedule | None = None,
         early_detail: float = 1.0,
         early_end: float = 0.2,
     ) -> io.NodeOutput:

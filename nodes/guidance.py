@@ -13,7 +13,7 @@ from comfy_api.latest import io
 from ..firstframe.bindings.comfy.guidance import DualGuider
 from ..firstframe.clips.reference import Reference
 from ..firstframe.sampling.guidance import DualGuidance, LowPass
-from ..firstframe.sampling.prior import mask_generator, similar_frames
+from ..firstframe.sampling.prior import mask_generator, prior_mean
 from ..firstframe.shapes import fold_frames
 from . import types
 from .aliases import search_aliases
@@ -226,7 +226,7 @@ class Sampler(io.ComfyNode):
         start_time, keep_probability = knobs_of(motion, start_time, keep_probability)
         guider = _guider(model, positive, negative, **guidance)
         start = fold_frames(
-            similar_frames(reference.nearest(num_frames), num_frames, keep_probability, mask_generator(seed))
+            prior_mean(reference.nearest(num_frames), num_frames, keep_probability, mask_generator(seed))
         )
         sampling = model.get_model_object("model_sampling")
         total = steps if start_time > 0.9999 else int(steps / start_time)

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..firstframe.clips.reference import Reference
-from ..firstframe.sampling.prior import mask_generator, similar_frames
+from ..firstframe.sampling.prior import mask_generator, prior_mean
 from ..firstframe.shapes import fold_frames
 from . import types
 from .aliases import search_aliases
@@ -108,7 +108,7 @@ class SimilarityPrior(io.ComfyNode):
         motion: str = CUSTOM,
     ) -> io.NodeOutput:
         start_time, keep_probability = knobs_of(motion, start_time, keep_probability)
-        frames = similar_frames(
+        frames = prior_mean(
             reference.nearest(num_frames), num_frames, keep_probability, mask_generator(seed), blur_kernel, blur_sigma
         )
         return io.NodeOutput({"samples": fold_frames(frames)}, start_time)

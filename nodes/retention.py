@@ -11,7 +11,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..firstframe.bindings.comfy import weights
 from ..firstframe.bindings.comfy.retention import apply_retention
 from ..firstframe.clips.reference import Reference
-from ..firstframe.sampling.strength import Strengths
+from ..firstframe.sampling.strength import StrengthSchedule
 from ..firstframe.weights import has_motion_module
 from . import folders, types
 from .aliases import search_aliases
@@ -121,7 +121,7 @@ class ApplyRetention(io.ComfyNode):
         strength: float,
         start_percent: float,
         end_percent: float,
-        strengths: Strengths | None = None,
+        strengths: StrengthSchedule | None = None,
     ) -> io.NodeOutput:
         both, interval = [positive, negative], (start_percent, end_percent)
         return io.NodeOutput(*apply_retention(both, retention, reference, strength, *interval, strengths))

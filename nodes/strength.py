@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..firstframe.errors import FirstFrameError
-from ..firstframe.sampling.strength import Curve, Strengths
+from ..firstframe.sampling.strength import Curve, StrengthSchedule
 from . import types
 from .aliases import search_aliases
 
@@ -83,4 +83,4 @@ class StrengthOverTimeAndSpace(io.ComfyNode):
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
         curves = (Curve.parse(text) for text in (over_steps, over_frames))
-        return io.NodeOutput(Strengths(*curves, (full, half, quarter, eighth), mask))
+        return io.NodeOutput(StrengthSchedule(*curves, (full, half, quarter, eighth), mask))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from firstframe.bindings.diffusers import unet_config
-from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.modules.motion import MotionConfig, MotionModule
 from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.tiny.model import TinyModel

@@ -24,10 +24,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from firstframe.modules.adapter import I2VAdapter
-from firstframe.modules.image_tokens import ImageTokenAdapter
+from firstframe.modules.i2v_adapter import I2VAdapter
+from firstframe.modules.image_prompt import ImageTokenAdapter, Resampler, ResamplerConfig
 from firstframe.modules.motion import MotionConfig, MotionModule, sinusoidal_positions
-from firstframe.modules.resampler import Resampler, ResamplerConfig
 from firstframe.sites import SD15
 from firstframe.weights.hub.manifest import weight_set
 from firstframe.weights.keymaps import (

@@ -16,7 +16,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from firstframe.modules.attention import scaled_dot_product_attention
+from firstframe.modules.backend import scaled_dot_product_attention
 from firstframe.tiny.model import TinyModel
 from firstframe.weights import load_adapter
 

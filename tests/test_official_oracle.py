@@ -12,7 +12,7 @@ from torch import Tensor
 from firstframe.bindings.diffusers import SamplingSettings, animatediff_scheduler, inject
 from firstframe.bindings.diffusers.sampling import ddim_timesteps, denoise
 from firstframe.clips.color import match_color
-from firstframe.sampling.prior import low_pass
+from firstframe.sampling.prior import degrade
 from firstframe.shapes import fold_frames, unfold_frames
 from firstframe.sites import Site
 from firstframe.weights import load_adapter, load_image_tokens, load_motion, load_state_dict
@@ -67,12 +67,12 @@ def injection(unet: UNet2DConditionModel, files: dict[str, Path], request):
         "adapter": load_adapter(files["i2v_module"]),
         "image_tokens": load_image_tokens(files["ip"]),
     }
-    with inject(unet, **parts, num_frames=FRAMES, image_scale=request.param) as injection:
+    with inject(unet, **parts, num_frames=FRAMES, image_token_scale=request.param) as injection:
         yield injection
 
 
 def entry(expected: dict[str, Tensor], name: str, injection) -> Tensor:
-    return expected[name if injection.image_scale else f"{name}_without_image_tokens"]
+    return expected[name if injection.image_token_scale else f"{name}_without_image_tokens"]
 
 
 def test_one_forward(injection, expected: dict[str, Tensor]) -> None:
@@ -105,7 +105,7 @@ def test_sampling(injection, expected: dict[str, Tensor]) -> None:
     assert timesteps == expected["B.timesteps"].tolist()
 
     first_frame = expected["B.first_frame_latent"]
-    frames = low_pass(first_frame.repeat(1, 1, FRAMES, 1, 1), expected["B.mask_uniform"] >= 0.5)
+    frames = degrade(first_frame.repeat(1, 1, FRAMES, 1, 1), expected["B.mask_uniform"] >= 0.5)
     assert relative_error(frames, expected["B.degraded"]) < 1e-5
     latents = scheduler.add_noise(frames, expected["B.noise"], torch.tensor(timesteps[0]))
 
@@ -124,7 +124,7 @@ def test_sampling(injection, expected: dict[str, Tensor]) -> None:
         lambda done, total, latents: steps.append(latents),
     )
     assert relative_error(final, entry(expected, "B.final_latents", injection)) < 1e-2
-    if injection.image_scale:
+    if injection.image_token_scale:
         for step, latents in enumerate(steps):
             assert relative_error(latents, expected[f"B.latents_after_step_{step}"]) < 1e-2
 

@@ -111,7 +111,7 @@ def animate(
     from ..clips.reference import prepare_picture
     from ..clips.video import check_format, contact_sheet, write_clip
     from ..sampling.prior import MOTION
-    from ..tiny.pipeline import Strengths, animate_picture, one_after_another, retain_picture
+    from ..tiny.pipeline import PartScales, animate_picture, animate_sequence, retain_picture
 
     check_format(out)
     prompts = _one_prompt_per_clip(prompt, clips)
@@ -119,7 +119,7 @@ def animate(
     if motion:
         start, keep = MOTION[motion.value].start_time, MOTION[motion.value].keep_probability
     settings = SamplingSettings(frames, steps, cfg, seed, keep, start, guidance=guidance)
-    strengths = Strengths(strength if adapter else 0.0, retention_strength if retention else 0.0)
+    strengths = PartScales(strength if adapter else 0.0, retention_strength if retention else 0.0)
     prepared = prepare_picture(picture, width, height, fit.value)
     model = load_model(device)
 
@@ -132,7 +132,7 @@ def animate(
                 )
             return animate_picture(model, first, words, own, strengths, negative=negative, progress=advance)
 
-    clip = one_after_another(animated, prepared, prompts, settings, among_last)
+    clip = animate_sequence(animated, prepared, prompts, settings, among_last)
     if color_match:
         clip = match_color(clip, prepared[0].movedim(0, -1))
     made_by = {"version": __version__, "prompts": prompts, **asdict(strengths), **asdict(settings)}

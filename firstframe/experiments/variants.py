@@ -11,15 +11,15 @@ from torch import Tensor
 from ..bindings.diffusers import SamplingSettings
 from ..clips.metrics import first_frame_ssim, flow_score, measured_direction, psnr, ssim, warping_error
 from ..tiny.model import TinyModel
-from ..tiny.pipeline import Strengths, animate_picture, decode_clip, generate_clip, retain_picture
+from ..tiny.pipeline import PartScales, animate_picture, decode_clip, generate_clip, retain_picture
 from .scenes import TrueClip
 
 VARIANTS = ("base", "clean_frame", "adapter")
 RETAINED = ("retention", "adapter+retention")
 _STRENGTHS = {
-    "clean_frame": Strengths(adapter=0.0),
-    "adapter": Strengths(),
-    "adapter+retention": Strengths(retention=1.0),
+    "clean_frame": PartScales(adapter=0.0),
+    "adapter": PartScales(),
+    "adapter+retention": PartScales(retention=1.0),
 }
 
 

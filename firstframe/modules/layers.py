@@ -1,7 +1,6 @@
 """The blocks of Stable Diffusion 1.5's UNet, with diffusers' names for their weights.
 
-Here frames are in the batch, (B*F, C, H, W). ``operations`` provides the layers and ``attention`` computes the
-attention: seams for a host.
+Here frames are in the batch, (B*F, C, H, W).
 """
 
 from __future__ import annotations
@@ -14,9 +13,16 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .attention import AttentionFunction
+from .backend import Backend
 
 NORM_GROUPS = 32
+
+
+def zero_initialise(layer: Any) -> None:
+    """Set weight and bias of ``layer`` to zero, so that it returns zero. A host may create them only on loading."""
+    if layer.weight is not None:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
 
 
 def timestep_embedding(timestep: Tensor, channels: int) -> Tensor:
@@ -30,8 +36,9 @@ def timestep_embedding(timestep: Tensor, channels: int) -> Tensor:
 class TimestepMLP(nn.Module):
     """The embedding of a timestep that the ResBlocks read."""
 
-    def __init__(self, channels: int, operations: Any) -> None:
+    def __init__(self, channels: int, backend: Backend) -> None:
         super().__init__()
+        operations = backend.operations
         self.channels = channels
         self.linear_1 = operations.Linear(channels, 4 * channels)
         self.linear_2 = operations.Linear(4 * channels, 4 * channels)
@@ -46,8 +53,9 @@ class TimestepMLP(nn.Module):
 class ResBlock(nn.Module):
     """Two convolutions beside a shortcut, shifted by the timestep."""
 
-    def __init__(self, channels: int, out_channels: int, time_channels: int, operations: Any) -> None:
+    def __init__(self, channels: int, out_channels: int, time_channels: int, backend: Backend) -> None:
         super().__init__()
+        operations = backend.operations
         self.norm1 = operations.GroupNorm(NORM_GROUPS, channels, eps=1e-5)
         self.conv1 = operations.Conv2d(channels, out_channels, 3, padding=1)
         self.time_emb_proj = operations.Linear(time_channels, out_channels)
@@ -66,11 +74,10 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention to oneself or to a context."""
 
-    def __init__(
-        self, channels: int, context_channels: int, num_heads: int, operations: Any, attention: AttentionFunction
-    ) -> None:
+    def __init__(self, channels: int, context_channels: int, num_heads: int, backend: Backend) -> None:
         super().__init__()
-        self.num_heads, self.attention = num_heads, attention
+        operations = backend.operations
+        self.num_heads, self.attention = num_heads, backend.attention
         self.to_q = operations.Linear(channels, channels, bias=False)
         self.to_k = operations.Linear(context_channels, channels, bias=False)
         self.to_v = operations.Linear(context_channels, channels, bias=False)
@@ -86,9 +93,9 @@ class Attention(nn.Module):
 class GEGLU(nn.Module):
     """Gated linear unit (arXiv 2002.05202)."""
 
-    def __init__(self, channels: int, operations: Any) -> None:
+    def __init__(self, channels: int, backend: Backend) -> None:
         super().__init__()
-        self.proj = operations.Linear(channels, 8 * channels)
+        self.proj = backend.operations.Linear(channels, 8 * channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) to (..., 4C)."""
@@ -99,10 +106,10 @@ class GEGLU(nn.Module):
 class FeedForward(nn.Module):
     """GEGLU and back."""
 
-    def __init__(self, channels: int, operations: Any) -> None:
+    def __init__(self, channels: int, backend: Backend) -> None:
         super().__init__()
         self.net = nn.ModuleList(
-            [GEGLU(channels, operations), nn.Identity(), operations.Linear(4 * channels, channels)]
+            [GEGLU(channels, backend), nn.Identity(), backend.operations.Linear(4 * channels, channels)]
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,16 +122,15 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, attention to the text, feed-forward."""
 
-    def __init__(
-        self, channels: int, context_channels: int, num_heads: int, operations: Any, attention: AttentionFunction
-    ) -> None:
+    def __init__(self, channels: int, context_channels: int, num_heads: int, backend: Backend) -> None:
         super().__init__()
+        operations = backend.operations
         self.norm1 = operations.LayerNorm(channels)
-        self.attn1 = Attention(channels, channels, num_heads, operations, attention)
+        self.attn1 = Attention(channels, channels, num_heads, backend)
         self.norm2 = operations.LayerNorm(channels)
-        self.attn2 = Attention(channels, context_channels, num_heads, operations, attention)
+        self.attn2 = Attention(channels, context_channels, num_heads, backend)
         self.norm3 = operations.LayerNorm(channels)
-        self.ff = FeedForward(channels, operations)
+        self.ff = FeedForward(channels, backend)
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
         """x (B*F, N, C) and text (B*F or B, M, D) to (B*F, N, C)."""
@@ -138,13 +144,12 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     """A transformer block over the places of a picture."""
 
-    def __init__(
-        self, channels: int, context_channels: int, num_heads: int, operations: Any, attention: AttentionFunction
-    ) -> None:
+    def __init__(self, channels: int, context_channels: int, num_heads: int, backend: Backend) -> None:
         super().__init__()
+        operations = backend.operations
         self.norm = operations.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
         self.proj_in = operations.Conv2d(channels, channels, 1)
-        block = TransformerBlock(channels, context_channels, num_heads, operations, attention)
+        block = TransformerBlock(channels, context_channels, num_heads, backend)
         self.transformer_blocks = nn.ModuleList([block])
         self.proj_out = operations.Conv2d(channels, channels, 1)
 
@@ -159,9 +164,9 @@ class SpatialTransformer(nn.Module):
 class Downsampler(nn.Module):
     """Half the height and width."""
 
-    def __init__(self, channels: int, operations: Any) -> None:
+    def __init__(self, channels: int, backend: Backend) -> None:
         super().__init__()
-        self.conv = operations.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.conv = backend.operations.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B*F, C, H, W) to (B*F, C, H/2, W/2), odd sizes rounded up."""

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..errors import FramesError
 from ..shapes import fold_frames, unfold_frames
 from ..sites import Site, motion_sites
-from .attention import AttentionFunction, scaled_dot_product_attention, zero_initialise
-
-NORM_GROUPS = 32
+from .backend import TORCH, Backend
+from .layers import GEGLU, NORM_GROUPS, zero_initialise
+from .site_modules import SiteModules
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,11 @@ class TemporalAttention(nn.Module):
 
     pe: Tensor | None
 
-    def __init__(
-        self, channels: int, num_heads: int, max_frames: int | None, operations: Any, attention: AttentionFunction
-    ) -> None:
+    def __init__(self, channels: int, num_heads: int, max_frames: int | None, backend: Backend) -> None:
         super().__init__()
+        operations = backend.operations
         self.num_heads = num_heads
-        self.attention = attention
+        self.attention = backend.attention
         self.to_q = operations.Linear(channels, channels, bias=False)
         self.to_k = operations.Linear(channels, channels, bias=False)
         self.to_v = operations.Linear(channels, channels, bias=False)
@@ -89,35 +86,34 @@ class TemporalAttention(nn.Module):
         return out
 
 
-class GatedFeedForward(nn.Module):
-    """GEGLU feed-forward (arXiv 2002.05202), four times as wide inside."""
+class GatedFeedForward(GEGLU):
+    """GEGLU and back."""
 
-    def __init__(self, channels: int, operations: Any) -> None:
-        super().__init__()
-        self.proj = operations.Linear(channels, 8 * channels)
-        self.out = operations.Linear(4 * channels, channels)
+    def __init__(self, channels: int, backend: Backend) -> None:
+        super().__init__(channels, backend)
+        self.out = backend.operations.Linear(4 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) to (..., C)."""
-        value, gate = self.proj(x).chunk(2, dim=-1)
-        out: Tensor = self.out(value * functional.gelu(gate))
+        out: Tensor = self.out(super().forward(x))
         return out
 
 
 class TemporalTransformer(nn.Module):
     """One site of a motion module: two temporal self-attentions and a feed-forward."""
 
-    def __init__(self, channels: int, config: MotionConfig, operations: Any, attention: AttentionFunction) -> None:
+    def __init__(self, channels: int, config: MotionConfig, backend: Backend) -> None:
         super().__init__()
+        operations = backend.operations
         self.norm_over_frames = config.norm_over_frames
         self.norm = operations.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
         self.proj_in = operations.Linear(channels, channels)
         self.norms = nn.ModuleList(operations.LayerNorm(channels) for _ in range(2))
         self.attentions = nn.ModuleList(
-            TemporalAttention(channels, config.num_heads, config.max_frames, operations, attention) for _ in range(2)
+            TemporalAttention(channels, config.num_heads, config.max_frames, backend) for _ in range(2)
         )
         self.ff_norm = operations.LayerNorm(channels)
-        self.ff = GatedFeedForward(channels, operations)
+        self.ff = GatedFeedForward(channels, backend)
         self.proj_out = operations.Linear(channels, channels)
         zero_initialise(self.proj_out)
 
@@ -137,34 +133,16 @@ class TemporalTransformer(nn.Module):
         return rearrange(states, "(b h w) f c -> b c f h w", b=batch, h=height, w=width)
 
 
-class MotionModule(nn.Module):
+class MotionModule(SiteModules[TemporalTransformer]):
     """A motion module: one :class:`TemporalTransformer` for each site of ``config``.
 
     Keys of the state dict are ``sites.down_0_0.proj_in.weight`` and so on. The output projections start
     at zero, so an untrained module changes nothing.
     """
 
-    def __init__(
-        self,
-        config: MotionConfig,
-        operations: Any = nn,
-        attention: AttentionFunction = scaled_dot_product_attention,
-    ) -> None:
-        super().__init__()
+    def __init__(self, config: MotionConfig, backend: Backend = TORCH) -> None:
+        super().__init__(config.sites, lambda width: TemporalTransformer(width, config, backend))
         self.config = config
-        self.widths = config.sites
-        self.sites = nn.ModuleDict(
-            {site.key: TemporalTransformer(width, config, operations, attention) for site, width in self.widths.items()}
-        )
-
-    def __getitem__(self, site: Site) -> TemporalTransformer:
-        return cast(TemporalTransformer, self.sites[site.key])
-
-    def __contains__(self, site: object) -> bool:
-        return site in self.widths
-
-    def __iter__(self) -> Iterator[Site]:
-        return iter(self.widths)
 
     def check_frames(self, num_frames: int) -> None:
         """FramesError when the module has no positions for so many frames."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import torch
 from einops import repeat
@@ -15,8 +15,8 @@ from torch.nn import functional
 from ..errors import FramesError, ModelMismatchError
 from ..shapes import fold_frames, unfold_frames
 from ..sites import Site, UNetConfig
-from .attention import AttentionFunction, scaled_dot_product_attention, zero_initialise
-from .layers import Downsampler, ResBlock, SpatialTransformer, TimestepMLP
+from .backend import TORCH, Backend
+from .layers import Downsampler, ResBlock, SpatialTransformer, TimestepMLP, zero_initialise
 from .motion import MotionConfig, MotionModule, TemporalTransformer
 
 STEM_CHANNELS = (16, 32, 96, 256)
@@ -43,12 +43,27 @@ class RetentionConfig:
         level = self.unet.layers_per_block + 1  # its layers and its downsampling, which the last level lacks
         return (widths[0], *(width for width in widths for _ in range(level)))[:-1]
 
+    @property
+    def down_sites(self) -> dict[Site, int]:
+        """The sites of the UNet's down blocks, which the branch copies, with their widths."""
+        return {site: width for site, width in self.unet.motion_sites(mid=False).items() if site.stage == "down"}
+
+    def residual_elements(self, height: int, width: int) -> int:
+        """Numbers in the residuals of one frame, for a latent of ``height`` and ``width``."""
+        per_level = self.unet.layers_per_block + 1
+        sizes = [(height, width)]
+        for index in range(1, len(self.residual_channels)):
+            halved = index % per_level == 0
+            sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)) if halved else sizes[-1])
+        return sum(c * h * w for c, (h, w) in zip(self.residual_channels, sizes, strict=True))
+
 
 class Stem(nn.Module):
     """Convolutions on the picture itself, down to the resolution of its latent."""
 
-    def __init__(self, widths: tuple[int, ...], operations: Any) -> None:
+    def __init__(self, widths: tuple[int, ...], backend: Backend) -> None:
         super().__init__()
+        operations = backend.operations
         self.conv_in = operations.Conv2d(3, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList()
         for narrow, wide in pairwise(widths):
@@ -74,22 +89,18 @@ class RetentionBranch(nn.Module):
     temporal layers (``temporal.down_0_0.proj_in.weight``), ``stem.`` and ``projections.0.weight`` and so on.
     """
 
-    def __init__(
-        self,
-        config: RetentionConfig,
-        operations: Any = nn,
-        attention: AttentionFunction = scaled_dot_product_attention,
-    ) -> None:
+    def __init__(self, config: RetentionConfig, backend: Backend = TORCH) -> None:
         super().__init__()
         self.config = config
+        operations = backend.operations
         unet, widths = config.unet, config.unet.block_out_channels
-        self.stem = Stem(config.stem_channels, operations)
-        self.time_embedding = TimestepMLP(widths[0], operations)
+        self.stem = Stem(config.stem_channels, backend)
+        self.time_embedding = TimestepMLP(widths[0], backend)
         self.conv_in = operations.Conv2d(unet.in_channels + config.stem_channels[-1], widths[0], 3, padding=1)
-        self.down_blocks = nn.ModuleList(_DownBlock(unet, level, operations, attention) for level in range(len(widths)))
+        self.down_blocks = nn.ModuleList(_DownBlock(unet, level, backend) for level in range(len(widths)))
         self.temporal = nn.ModuleDict(
             {
-                site.key: TemporalTransformer(width, config.motion, operations, attention)
+                site.key: TemporalTransformer(width, config.motion, backend)
                 for site, width in config.motion.sites.items()
                 if site.stage == "down"
             }
@@ -184,18 +195,18 @@ class RetentionBranch(nn.Module):
 class _DownBlock(nn.Module):
     """One level of the down path: layers of a ResBlock and, where the level has attention, a transformer."""
 
-    def __init__(self, unet: UNetConfig, level: int, operations: Any, attention: AttentionFunction) -> None:
+    def __init__(self, unet: UNetConfig, level: int, backend: Backend) -> None:
         super().__init__()
         widths, width = unet.block_out_channels, unet.block_out_channels[level]
         before = [widths[max(level - 1, 0)]] + [width] * (unet.layers_per_block - 1)
-        self.resnets = nn.ModuleList(ResBlock(channels, width, 4 * widths[0], operations) for channels in before)
+        self.resnets = nn.ModuleList(ResBlock(channels, width, 4 * widths[0], backend) for channels in before)
         self.attentions = nn.ModuleList(
-            SpatialTransformer(width, unet.cross_attention_dim, unet.num_heads, operations, attention)
+            SpatialTransformer(width, unet.cross_attention_dim, unet.num_heads, backend)
             for _ in before
             if unet.attention[level]
         )
         last = level == len(widths) - 1
-        self.downsamplers = nn.ModuleList([] if last else [Downsampler(width, operations)])
+        self.downsamplers = nn.ModuleList([] if last else [Downsampler(width, backend)])
 
     def spatial(self, layer: int, x: Tensor, time: Tensor, text: Tensor) -> Tensor:
         """Everything of a layer but its temporal part."""

@@ -1,6 +1,6 @@
 """Guidance with one scale for the picture and one for the text, and what keeps high scales from burning in.
 
-Three predictions are told apart: ``none`` sees neither picture nor text, ``image`` the picture alone, ``full`` both.
+Three predictions are told apart: ``uncond`` sees neither picture nor text, ``image`` the picture alone, ``full`` both.
 They may be of eps, v or the clean latents; the refinements are meant for the clean latents (B, C, F, H, W).
 """
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 from ..errors import FirstFrameError
 from ..shapes import fold_frames, unfold_frames
 
-Branch = Literal["none", "image", "full"]
+Branch = Literal["uncond", "image", "full"]
 Interval = tuple[float, float]
 ALWAYS: Interval = (0.0, 1.0)
 
@@ -78,7 +78,7 @@ class Scales:
     @property
     def weights(self) -> dict[Branch, float]:
         """Each prediction's weight in the plain sum; they add up to 1."""
-        return {"none": 1.0 - self.image, "image": self.image - self.text, "full": self.text}
+        return {"uncond": 1.0 - self.image, "image": self.image - self.text, "full": self.text}
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -86,17 +86,17 @@ class Scales:
         if self.is_plain:
             return tuple(branch for branch, weight in self.weights.items() if weight != 0.0)
         needed: dict[Branch, bool] = {
-            "none": self.image != 1.0,
+            "uncond": self.image != 1.0,
             "image": self.image != 1.0 or self.text != 1.0,
             "full": True,
         }
         return tuple(branch for branch, wanted in needed.items() if wanted)
 
     def combine(self, predictions: dict[Branch, Tensor]) -> Tensor:
-        """``full + (s_I - 1) (image - none) + (s_T - 1) (full - image)``, refined.
+        """``full + (s_I - 1) (image - uncond) + (s_T - 1) (full - image)``, refined.
 
-        That is the usual ``none + s_I (image - none) + s_T (full - image)``, written so that a scale of 1 leaves its
-        term out. Equal scales are plain guidance (arXiv 2207.12598) between ``none`` and ``full``.
+        That is the usual ``uncond + s_I (image - uncond) + s_T (full - image)``, written so that a scale of 1 leaves its
+        term out. Equal scales are plain guidance (arXiv 2207.12598) between ``uncond`` and ``full``.
 
         Args:
             predictions: those of :attr:`branches`, all of one shape, batch first.
@@ -107,7 +107,7 @@ class Scales:
         full = predictions["full"]
         guided = full
         if self.image != 1.0:
-            guided = guided + (self.image - 1.0) * self._term(predictions["image"] - predictions["none"], full)
+            guided = guided + (self.image - 1.0) * self._term(predictions["image"] - predictions["uncond"], full)
         if self.text != 1.0:
             guided = guided + (self.text - 1.0) * self._term(full - predictions["image"], full)
         return rescaled(guided, full, self.rescale)

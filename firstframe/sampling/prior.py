@@ -37,7 +37,7 @@ def draw_mask(shape: tuple[int, ...], keep_probability: float, generator: torch.
     return torch.rand(shape, generator=generator) >= 1.0 - keep_probability
 
 
-def low_pass(frames: Tensor, mask: Tensor, blur_kernel: int = 9, blur_sigma: float = 18.0) -> Tensor:
+def degrade(frames: Tensor, mask: Tensor, blur_kernel: int = 9, blur_sigma: float = 18.0) -> Tensor:
     """D(x) of the frame similarity prior (arXiv 2312.16693, Section 3.3).
 
     ``D(x) = M_p * x + (1 - M_p) * GaussianBlur(x)`` on ``frames`` (B, C, F, H, W) with a boolean
@@ -59,7 +59,7 @@ def low_pass(frames: Tensor, mask: Tensor, blur_kernel: int = 9, blur_sigma: flo
     return torch.where(keep, frames, blurred)
 
 
-def similar_frames(
+def prior_mean(
     reference: Tensor,
     num_frames: int,
     keep_probability: float,
@@ -74,7 +74,7 @@ def similar_frames(
     """
     frames = reference if reference.ndim == 5 else repeat(reference, "b c h w -> b c f h w", f=num_frames)
     mask = draw_mask(tuple(frames.shape), keep_probability, generator)
-    return low_pass(frames, mask, blur_kernel, blur_sigma)
+    return degrade(frames, mask, blur_kernel, blur_sigma)
 
 
 def similar_clip(
@@ -85,7 +85,7 @@ def similar_clip(
     blur_kernel: int = 9,
     blur_sigma: float = 18.0,
 ) -> Tensor:
-    """:func:`similar_frames` in the form of a video model's ``clip``, (B, C, F, H, W), whose F are latent frames.
+    """:func:`prior_mean` in the form of a video model's ``clip``, (B, C, F, H, W), whose F are latent frames.
 
     ``picture`` (1, C, F', H, W) is a still clip where F' is F; else its first frame, which a video autoencoder makes of
     the first picture alone, stands for all of them. Raises ModelMismatchError for another C, PictureError for another
@@ -102,7 +102,7 @@ def similar_clip(
     if not picture[:, :, 0].any():
         raise PictureError("the picture's latent is empty: encode the picture with the VAE and give it as `picture`")
     frames = picture if picture.shape[2] == clip.shape[2] else picture[:, :, :1].expand(-1, -1, clip.shape[2], -1, -1)
-    similar = similar_frames(frames, clip.shape[2], keep_probability, generator, blur_kernel, blur_sigma)
+    similar = prior_mean(frames, clip.shape[2], keep_probability, generator, blur_kernel, blur_sigma)
     return similar.expand_as(clip).clone()
 
 
@@ -122,7 +122,7 @@ def frame_similarity_prior(
     ``reference`` (B, C, H, W) to (B, C, F, H, W). ``noise`` is standard normal of the result's shape;
     without it, it is drawn from ``generator`` after the mask.
     """
-    frames = similar_frames(reference, num_frames, keep_probability, generator, blur_kernel, blur_sigma)
+    frames = prior_mean(reference, num_frames, keep_probability, generator, blur_kernel, blur_sigma)
     if noise is None:
         noise = torch.randn(frames.shape, generator=generator).to(frames)
     return alpha * frames + sigma * noise

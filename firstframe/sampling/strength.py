@@ -51,7 +51,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Strengths:
+class StrengthSchedule:
     """Factors on a strength, multiplied with each other.
 
     Attributes:
@@ -67,19 +67,32 @@ class Strengths:
     levels: tuple[float, ...] = ()
     mask: Tensor | None = None
 
-    def weights(self, progress: float, frames: Sequence[int], latent: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        """The factors for a feature map, (F, 1, h, w).
+    @property
+    def is_steady(self) -> bool:
+        """Whether the factors are the same in all steps."""
+        return not self.over_steps.points
+
+    def weights(self, percent: float, frames: Sequence[int], latent: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """The factors for a feature map at one step, (F, 1, h, w).
 
         Args:
-            progress: how far sampling is, in [0, 1].
+            percent: how far sampling is, in [0, 1].
+            frames, latent, size: as in :meth:`over_space`.
+        """
+        return self.over_steps.at(percent) * self.over_space(frames, latent, size)
+
+    def over_space(self, frames: Sequence[int], latent: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """The factors for a feature map that are the same in all steps, (F, 1, h, w).
+
+        Args:
             frames: the numbers of its frames in the clip.
             latent: height and width of the latent.
             size: height and width of the feature map (h, w).
         """
         level = level_of(latent, size)
-        factor = self.over_steps.at(progress) * (self.levels[level] if level < len(self.levels) else 1.0)
+        of_level = self.levels[level] if level < len(self.levels) else 1.0
         of_frames = torch.tensor([self.over_frames.at(frame) for frame in frames])[:, None, None, None]
-        return factor * of_frames * self._mask(frames, size)
+        return of_level * of_frames * self._mask(frames, size)
 
     def _mask(self, frames: Sequence[int], size: tuple[int, int]) -> Tensor:
         if self.mask is None:

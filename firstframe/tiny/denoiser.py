@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from ..modules.adapter import I2VAdapter
+from ..modules.i2v_adapter import I2VAdapter
 from ..modules.motion import MotionConfig, MotionModule
 from ..shapes import fold_frames, unfold_frames
 from ..training.start import new_adapter

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from ..modules.adapter import I2VAdapter
+from ..modules.i2v_adapter import I2VAdapter
 from ..modules.motion import MotionModule
 from ..modules.retention import RetentionBranch
 from ..weights import load_adapter, load_motion, load_retention

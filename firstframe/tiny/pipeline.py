@@ -16,7 +16,7 @@ from .model import TinyModel
 
 
 @dataclass(frozen=True)
-class Strengths:
+class PartScales:
     """Of the parts that see the picture: 1 is as trained, 0 is as good as none, bit for bit."""
 
     adapter: float = 1.0
@@ -29,7 +29,7 @@ def animate_picture(
     picture: Tensor,
     prompt: str,
     settings: SamplingSettings,
-    strengths: Strengths = Strengths(),
+    strengths: PartScales = PartScales(),
     *,
     negative: str = "",
     progress: Progress | None = None,
@@ -106,7 +106,7 @@ def generate_clip(
     return decode_clip(model, latents)
 
 
-def one_after_another(
+def animate_sequence(
     animated: Callable[[Tensor, str, SamplingSettings], Tensor],
     picture: Tensor,
     prompts: Sequence[str],

@@ -7,7 +7,7 @@ from dataclasses import replace
 from diffusers import UNet2DConditionModel
 
 from ..bindings.diffusers import transformer_block, unet_config
-from ..modules.adapter import I2VAdapter
+from ..modules.i2v_adapter import I2VAdapter
 from ..modules.motion import MotionModule
 from ..modules.retention import STEM_CHANNELS, RetentionBranch, RetentionConfig
 

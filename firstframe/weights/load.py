@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FirstFrameError, WeightsError
-from ..modules.adapter import I2VAdapter
-from ..modules.attention import AttentionFunction, scaled_dot_product_attention
-from ..modules.image_tokens import ImageTokenAdapter
+from ..modules.backend import TORCH, Backend
+from ..modules.i2v_adapter import I2VAdapter
+from ..modules.image_prompt import ImageTokenAdapter, Resampler, ResamplerConfig
 from ..modules.motion import MotionConfig, MotionModule
-from ..modules.resampler import Resampler, ResamplerConfig
 from ..modules.retention import RetentionBranch, RetentionConfig
 from ..sites import Site, UNetConfig
 from .files import StateDict, load_metadata, load_state_dict, save_state_dict
@@ -73,8 +72,7 @@ def _config_key(kind: Kind, kind_of_file: str | None) -> str:
 def load_adapter(
     path: Path | str,
     *,
-    operations: Any = nn,
-    attention: AttentionFunction = scaled_dot_product_attention,
+    backend: Backend = TORCH,
     dtype: torch.dtype | None = torch.float32,
 ) -> I2VAdapter:
     """An I2V adapter from our own layout, the official or the unofficial one. ``dtype`` None keeps the file's types.
@@ -85,21 +83,20 @@ def load_adapter(
         widths = contents.widths("to_q.weight")
         num_heads = contents.config.get("num_heads", SD15_HEADS)
         own = any(name.endswith(".to_k.weight") for name in contents.state)
-        build = partial(I2VAdapter, widths, num_heads, attention=attention, own_projections=own)
-        return _filled(build, operations, contents, dtype)
+        build = partial(I2VAdapter, widths, num_heads, own_projections=own)
+        return _filled(build, backend, contents, dtype)
 
 
 def load_motion(
     path: Path | str,
     *,
-    operations: Any = nn,
-    attention: AttentionFunction = scaled_dot_product_attention,
+    backend: Backend = TORCH,
     dtype: torch.dtype | None = torch.float32,
 ) -> MotionModule:
     """A motion module from our own layout or AnimateDiff's (v1, v2, v3, AnimateLCM), as :func:`load_adapter`."""
     with _contents(path, "motion_module") as contents:
         config = _motion_config(contents)
-        return _filled(partial(MotionModule, config, attention=attention), operations, contents, dtype)
+        return _filled(partial(MotionModule, config), backend, contents, dtype)
 
 
 def load_motion_lora(path: Path | str) -> StateDict:
@@ -132,8 +129,7 @@ def _check_halves(contents: _Contents, name: str, up: Tensor) -> None:
 def load_image_tokens(
     path: Path | str,
     *,
-    operations: Any = nn,
-    attention: AttentionFunction = scaled_dot_product_attention,
+    backend: Backend = TORCH,
     dtype: torch.dtype | None = torch.float32,
 ) -> ImageTokenAdapter:
     """Image token projections from our own layout, the official one or IP-Adapter's, as :func:`load_adapter`."""
@@ -143,8 +139,8 @@ def load_image_tokens(
         num_heads = contents.config.get("num_heads", SD15_HEADS)
         num_tokens = contents.config.get("num_tokens", OFFICIAL_IMAGE_TOKENS)
         return _filled(
-            partial(ImageTokenAdapter, widths, token_dim, num_heads, num_tokens, attention=attention),
-            operations,
+            partial(ImageTokenAdapter, widths, token_dim, num_heads, num_tokens),
+            backend,
             contents,
             dtype,
         )
@@ -153,14 +149,13 @@ def load_image_tokens(
 def load_resampler(
     path: Path | str,
     *,
-    operations: Any = nn,
-    attention: AttentionFunction = scaled_dot_product_attention,
+    backend: Backend = TORCH,
     dtype: torch.dtype | None = torch.float32,
 ) -> Resampler:
     """The resampler in a file of IP-Adapter Plus, as :func:`load_adapter`."""
     with _contents(path, "resampler") as contents:
         config = _resampler_config(contents)
-        return _filled(partial(Resampler, config, attention=attention), operations, contents, dtype)
+        return _filled(partial(Resampler, config), backend, contents, dtype)
 
 
 def _resampler_config(contents: _Contents) -> ResamplerConfig:
@@ -182,8 +177,7 @@ def _resampler_config(contents: _Contents) -> ResamplerConfig:
 def load_retention(
     path: Path | str,
     *,
-    operations: Any = nn,
-    attention: AttentionFunction = scaled_dot_product_attention,
+    backend: Backend = TORCH,
     dtype: torch.dtype | None = torch.float32,
 ) -> RetentionBranch:
     """A frame retention branch from our own layout, as :func:`load_adapter`.
@@ -192,7 +186,7 @@ def load_retention(
     """
     with _contents(path, "retention") as contents:
         config = _retention_config(contents)
-        return _filled(partial(RetentionBranch, config, attention=attention), operations, contents, dtype)
+        return _filled(partial(RetentionBranch, config), backend, contents, dtype)
 
 
 def has_motion_module(path: Path | str) -> bool:
@@ -230,12 +224,12 @@ def _motion_config(contents: _Contents) -> MotionConfig:
     )
 
 
-def _filled(build: Callable[..., Module], operations: Any, contents: _Contents, dtype: torch.dtype | None) -> Module:
-    """The module that ``build`` makes of ``operations``, with the file's tensors as its own."""
+def _filled(build: Callable[..., Module], backend: Backend, contents: _Contents, dtype: torch.dtype | None) -> Module:
+    """The module that ``build`` makes with ``backend``, with the file's tensors as its own."""
     with torch.device("meta"):
         # a host's layers may have no weights yet, so that the shapes are taken from torch's own
-        _check_tensors(build(operations=nn).state_dict(), contents)
-        module = build(operations=operations)
+        _check_tensors(build(backend=TORCH).state_dict(), contents)
+        module = build(backend=backend)
     tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in contents.state.items()}
     module.load_state_dict(tensors, assign=True)
     return module

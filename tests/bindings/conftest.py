@@ -12,8 +12,8 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from firstframe.bindings.diffusers import Retention, unet_config
-from firstframe.modules.adapter import I2VAdapter
-from firstframe.modules.image_tokens import ImageTokenAdapter
+from firstframe.modules.i2v_adapter import I2VAdapter
+from firstframe.modules.image_prompt import ImageTokenAdapter
 from firstframe.modules.motion import MotionConfig, MotionModule
 from firstframe.modules.retention import RetentionBranch, RetentionConfig
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from firstframe.bindings.diffusers import inject, unet_config
 from firstframe.errors import FramesError, InjectionError, ModelMismatchError
-from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.modules.motion import MotionModule
 from firstframe.sites import SD15, Site
 
@@ -73,7 +73,7 @@ def test_scale_zero_changes_nothing(unet, motion, adapter, image_tokens, clips, 
     with_tokens = torch.cat([prompts, torch.ones(2, 3, 16)], 1)
     with inject(unet, motion, adapter, image_tokens, num_frames=FRAMES) as injection:
         assert not torch.allclose(run(unet, clips, per_frame(with_tokens)), base, rtol=0.1)
-        injection.motion_scale = injection.adapter_scale = injection.image_scale = 0.0
+        injection.motion_scale = injection.adapter_scale = injection.image_token_scale = 0.0
         assert torch.equal(run(unet, clips, per_frame(with_tokens)), base)
 
 

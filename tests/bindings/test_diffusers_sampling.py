@@ -21,7 +21,7 @@ from firstframe.bindings.diffusers.sampling import (
     start_from_picture,
 )
 from firstframe.errors import FirstFrameError, FramesError, ModelMismatchError
-from firstframe.sampling.prior import mask_generator, similar_frames
+from firstframe.sampling.prior import mask_generator, prior_mean
 from firstframe.shapes import fold_frames, unfold_frames
 
 SETTINGS = SamplingSettings(num_frames=4, steps=3, cfg=2.0, seed=1)
@@ -97,7 +97,7 @@ def euler(unet: UNet2DConditionModel, reference: Tensor, texts: tuple[Tensor, Te
     """k-diffusion's Euler sampler with variance-exploding latents, as ComfyUI runs it, frame 0 held."""
     alphas_cumprod = animatediff_scheduler().alphas_cumprod
     sigmas = [((1 - a) / a).sqrt() for a in alphas_cumprod[timesteps]] + [torch.tensor(0.0)]
-    frames = similar_frames(reference, 4, 0.5, mask_generator(1))
+    frames = prior_mean(reference, 4, 0.5, mask_generator(1))
     x = frames + sigmas[0] * draw_noise((4, 8, 8), 4, 1)
     for timestep, sigma, next_sigma in zip(timesteps, sigmas, sigmas[1:], strict=False):
         scaled = x / (sigma**2 + 1).sqrt()
@@ -122,7 +122,7 @@ def test_agrees_with_euler(unet, motion, adapter, reference, texts, start_time, 
 
 
 def test_guidance_is_the_equation(unet, reference, texts) -> None:
-    latents = similar_frames(reference, 4, 0.5, mask_generator(1))
+    latents = prior_mean(reference, 4, 0.5, mask_generator(1))
     with torch.no_grad(), inject(unet, num_frames=4):
         text, no_text = (guided_output(unet, latents, 401, t, t, cfg=1.0) for t in texts)
         guided = guided_output(unet, latents, 401, *texts, cfg=3.0)
@@ -132,7 +132,7 @@ def test_guidance_is_the_equation(unet, reference, texts) -> None:
 def test_starts_from_the_prior(reference) -> None:
     settings = replace(SETTINGS, start_time=0.6, keep_probability=0.3, blur_kernel=5, blur_sigma=2.0)
     alpha_squared = animatediff_scheduler().alphas_cumprod[401]
-    frames = similar_frames(reference, 4, 0.3, mask_generator(1), blur_kernel=5, blur_sigma=2.0)
+    frames = prior_mean(reference, 4, 0.3, mask_generator(1), blur_kernel=5, blur_sigma=2.0)
     expected = alpha_squared.sqrt() * frames + (1 - alpha_squared).sqrt() * draw_noise((4, 8, 8), 4, 1)
     torch.testing.assert_close(start_from_picture(reference, settings, animatediff_scheduler()), expected)
 

@@ -13,10 +13,10 @@ import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfyui_firstframe_pack.firstframe.bindings.comfy.build import build_unet, host_config
-from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import OPERATIONS, attention, in_host
+from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import HOST, in_host
 from comfyui_firstframe_pack.firstframe.clips.reference import Reference
-from comfyui_firstframe_pack.firstframe.modules.adapter import I2VAdapter
-from comfyui_firstframe_pack.firstframe.modules.attention import zero_initialise
+from comfyui_firstframe_pack.firstframe.modules.i2v_adapter import I2VAdapter
+from comfyui_firstframe_pack.firstframe.modules.layers import zero_initialise
 from comfyui_firstframe_pack.firstframe.modules.motion import MotionConfig, MotionModule
 from comfyui_firstframe_pack.firstframe.modules.retention import RetentionBranch, RetentionConfig
 from comfyui_firstframe_pack.firstframe.sites import UNetConfig
@@ -59,12 +59,12 @@ def small_motion(config: UNetConfig = SMALL, **settings: Any) -> ModelPatcher:
     """A MOTION_MODULE for it, with random weights."""
     settings = {"mid": True, "max_frames": MAX_FRAMES, "num_heads": config.num_heads, **settings}
     motion = MotionConfig(config.block_out_channels, config.layers_per_block, **settings)
-    return in_host(randomise(MotionModule(motion, OPERATIONS, attention), 1))
+    return in_host(randomise(MotionModule(motion, HOST), 1))
 
 
 def small_adapter(config: UNetConfig = SMALL, trained: bool = True) -> ModelPatcher:
     """An I2V_ADAPTER for it, random where trained, else as training starts."""
-    adapter = randomise(I2VAdapter(config.attention_sites, config.num_heads, OPERATIONS, attention), 2)
+    adapter = randomise(I2VAdapter(config.attention_sites, config.num_heads, HOST), 2)
     if not trained:
         adapter.copy_queries(lambda site: adapter[site].to_q.weight)
     return in_host(adapter)
@@ -129,7 +129,7 @@ def evaluate(
 def small_retention(config: UNetConfig = SMALL, trained: bool = True) -> ModelPatcher:
     """A RETENTION for it, random where trained, else with projections of zero."""
     motion = MotionConfig(config.block_out_channels, config.layers_per_block, False, MAX_FRAMES, config.num_heads)
-    branch = RetentionBranch(RetentionConfig(config, motion, (4, 4, 8, 8)), OPERATIONS, attention)
+    branch = RetentionBranch(RetentionConfig(config, motion, (4, 4, 8, 8)), HOST)
     randomise(branch, 3)
     if not trained:
         for projection in branch.projections:

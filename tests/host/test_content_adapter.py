@@ -18,11 +18,10 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import (
     with_tokens_of,
 )
 from comfyui_firstframe_pack.firstframe.bindings.comfy.vision import encode_image
-from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import OPERATIONS, attention, in_host
+from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import HOST, in_host
 from comfyui_firstframe_pack.firstframe.clips.reference import ImageFeatures, Reference
 from comfyui_firstframe_pack.firstframe.errors import ModelMismatchError, PictureError
-from comfyui_firstframe_pack.firstframe.modules.image_tokens import ImageTokenAdapter
-from comfyui_firstframe_pack.firstframe.modules.resampler import Resampler, ResamplerConfig
+from comfyui_firstframe_pack.firstframe.modules.image_prompt import ImageTokenAdapter, Resampler, ResamplerConfig
 from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance
 from comfyui_firstframe_pack.firstframe.weights import save_image_tokens
 from comfyui_firstframe_pack.nodes.content import ApplyContentAdapter
@@ -38,7 +37,7 @@ TOKENS = 5
 
 def projections(scale: float = 1.0) -> ModelPatcher:
     sites = SMALL.attention_sites
-    module = randomise(ImageTokenAdapter(sites, SMALL.cross_attention_dim, 4, TOKENS, OPERATIONS, attention), 6)
+    module = randomise(ImageTokenAdapter(sites, SMALL.cross_attention_dim, 4, TOKENS, HOST), 6)
     for parameter in module.parameters():
         parameter.data *= scale
     return in_host(module)

@@ -18,8 +18,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import (
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion, moving
 from comfyui_firstframe_pack.firstframe.bindings.comfy.sites import motion_layer, transformer_at, unet_of
 from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import (
-    OPERATIONS,
-    attention,
+    HOST,
     in_host,
     load_host_adapter,
     load_host_motion,
@@ -53,7 +52,7 @@ def image_scale(request) -> float:
 @pytest.fixture
 def model(base: ModelPatcher, oracle_dir: Path, image_scale: float) -> ModelPatcher:
     """The base network with all parts applied."""
-    tokens = in_host(load_image_tokens(oracle_dir / "ip.safetensors", operations=OPERATIONS, attention=attention))
+    tokens = in_host(load_image_tokens(oracle_dir / "ip.safetensors", backend=HOST))
     moving_model = apply_motion(base, load_host_motion(oracle_dir / "motion.safetensors"), 1.0, "auto")
     adapted = apply_adapter(moving_model, load_host_adapter(oracle_dir / "i2v_module.safetensors"), 1.0)
     return apply_image_tokens(adapted, tokens, image_scale)
@@ -75,16 +74,17 @@ def test_one_forward(model: ModelPatcher, image_scale: float, expected: dict[str
 
 def test_cross_frame_attention(base: ModelPatcher, oracle_dir: Path, expected: dict[str, Tensor]) -> None:
     adapter = load_host_adapter(oracle_dir / "i2v_module.safetensors").model
-    unet = unet_of(base)
-    remember, add = adapter_patches(unet, adapter, View(FRAMES))
+    unet = unet_of(base.model)
+    size = (8, 8)
+    remember, compare, add = adapter_patches(unet, adapter, View(FRAMES, size), {})
     extra = {"block": ("input", 1)}
-    states, context, value = remember(*[expected["attn.input"]] * 3, extra)
+    states, context, value = compare(*remember(*[expected["attn.input"]] * 3, extra), extra)
     out = add(transformer_at(unet, Site("down", 0, 0)).attn1(states, context, value), extra)
     assert relative_error(out, expected["attn.output"]) < 1e-4
 
 
 def test_motion_module(base: ModelPatcher, oracle_dir: Path, expected: dict[str, Tensor], monkeypatch) -> None:
-    unet = unet_of(base)
+    unet = unet_of(base.model)
     layer = motion_layer(unet, Site("down", 1, 0))
     monkeypatch.setattr(layer, "forward", lambda x: x)
     with moving(unet, load_host_motion(oracle_dir / "motion.safetensors").model, FRAMES, 1.0):

@@ -33,7 +33,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.windows import apply_wind
 from comfyui_firstframe_pack.firstframe.clips.reference import prepare_picture
 from comfyui_firstframe_pack.firstframe.clips.video import read_clip
 from comfyui_firstframe_pack.firstframe.modules.motion import MotionConfig, MotionModule, sinusoidal_positions
-from comfyui_firstframe_pack.firstframe.sampling.strength import Curve, Strengths
+from comfyui_firstframe_pack.firstframe.sampling.strength import Curve, StrengthSchedule
 from comfyui_firstframe_pack.firstframe.sites import UNetConfig
 from comfyui_firstframe_pack.firstframe.weights.keymaps import ANIMATEDIFF, to_theirs
 from comfyui_firstframe_pack.nodes.guidance import DualCFGGuider
@@ -96,7 +96,9 @@ def module_of(pack: str, name: str = "") -> Any:
     return importlib.import_module(f"{package}{name}")
 
 
-def image_to_video(model: ModelPatcher, config: UNetConfig = SMALL, strengths: Strengths | None = None) -> ModelPatcher:
+def image_to_video(
+    model: ModelPatcher, config: UNetConfig = SMALL, strengths: StrengthSchedule | None = None
+) -> ModelPatcher:
     return hold_first_frame(apply_adapter(model, small_adapter(config), 1.0, strengths), reference_latent())
 
 
@@ -225,7 +227,7 @@ def test_our_parts_in_its_windows(motion_files: None, base: ModelPatcher) -> Non
 def test_frames_keep_their_numbers_in_its_windows(motion_files: None, base: ModelPatcher) -> None:
     """The adapter on the last frame alone touches the windows that have it, and no other."""
     moving = in_their_windows(base)
-    last = Strengths(Curve.parse("0: 1"), Curve.parse(f"{LONG - 2}: 0, {LONG - 1}: 1"))
+    last = StrengthSchedule(Curve.parse("0: 1"), Curve.parse(f"{LONG - 2}: 0, {LONG - 1}: 1"))
     adapted = apply_adapter(moving, small_adapter(SD15_WIDE), 1.0, last)
     clip, without = (sample(model, start_latent(LONG), steps=1) for model in (adapted, moving))
     assert torch.equal(clip[:OVERLAP], without[:OVERLAP])

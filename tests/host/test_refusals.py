@@ -11,7 +11,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.build import build_unet, 
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
 from comfyui_firstframe_pack.firstframe.errors import FramesError, ModelMismatchError, WeightsError
-from comfyui_firstframe_pack.firstframe.modules.adapter import I2VAdapter
+from comfyui_firstframe_pack.firstframe.modules.i2v_adapter import I2VAdapter
 from comfyui_firstframe_pack.firstframe.modules.motion import MotionConfig, MotionModule
 from comfyui_firstframe_pack.firstframe.sites import SD15
 from small import SMALL, ksample, random_unet, reference_latent, small_adapter, small_model, small_motion, start_latent

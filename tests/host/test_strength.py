@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import View, adapter_patches, apply_adapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
@@ -15,8 +16,9 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_re
 from comfyui_firstframe_pack.firstframe.bindings.comfy.sites import transformer_at, unet_of
 from comfyui_firstframe_pack.firstframe.bindings.comfy.windows import apply_windows
 from comfyui_firstframe_pack.firstframe.errors import FramesError, PictureError
-from comfyui_firstframe_pack.firstframe.sampling.guidance import LowPass
-from comfyui_firstframe_pack.firstframe.sampling.strength import Curve, Strengths
+from comfyui_firstframe_pack.firstframe.modules.i2v_adapter import I2VAdapter
+from comfyui_firstframe_pack.firstframe.sampling.guidance import LowPass, softened
+from comfyui_firstframe_pack.firstframe.sampling.strength import Curve, StrengthSchedule
 from comfyui_firstframe_pack.firstframe.sites import Site
 from comfyui_firstframe_pack.nodes.reference import AddPicture
 from small import (
@@ -37,20 +39,20 @@ from torch import Tensor
 
 pytestmark = pytest.mark.feature("Strength over steps, frames, levels and a mask; further pictures")
 
-NEUTRAL = Strengths(Curve(((0.0, 1.0), (1.0, 1.0))), Curve(((0.0, 1.0),)), (1.0,) * 4, torch.ones(1, 20, 20))
-HALF = Strengths(Curve(((0.0, 0.5),)))
-LEFT = Strengths(mask=torch.cat([torch.ones(1, SIDE, SIDE // 2), torch.zeros(1, SIDE, SIDE // 2)], dim=2))
+NEUTRAL = StrengthSchedule(Curve(((0.0, 1.0), (1.0, 1.0))), Curve(((0.0, 1.0),)), (1.0,) * 4, torch.ones(1, 20, 20))
+HALF = StrengthSchedule(Curve(((0.0, 0.5),)))
+LEFT = StrengthSchedule(mask=torch.cat([torch.ones(1, SIDE, SIDE // 2), torch.zeros(1, SIDE, SIDE // 2)], dim=2))
 
 
 def prompts() -> list[Any]:
     return [conditioning(1), conditioning(2)]
 
 
-def with_adapter(strength: float, strengths: Strengths | None) -> Tensor:
+def with_adapter(strength: float, strengths: StrengthSchedule | None) -> Tensor:
     return ksample(apply_adapter(small_model(), small_adapter(), strength, strengths))
 
 
-def with_branch(strength: float, strengths: Strengths | None) -> Tensor:
+def with_branch(strength: float, strengths: StrengthSchedule | None) -> Tensor:
     retained = apply_retention(prompts(), small_retention(), reference(), strength, 0.0, 1.0, strengths)
     return ksample(small_model(), prompts=retained)
 
@@ -72,39 +74,44 @@ def test_half_over_all_steps_is_half_the_strength(sample: Any) -> None:
 @pytest.mark.parametrize(
     "off",
     [
-        Strengths(Curve(((0.0, 0.0),))),
-        Strengths(over_frames=Curve(((0.0, 0.0),))),
-        Strengths(levels=(0.0, 0.0)),
-        Strengths(mask=torch.zeros(1, 3, 3)),
+        StrengthSchedule(Curve(((0.0, 0.0),))),
+        StrengthSchedule(over_frames=Curve(((0.0, 0.0),))),
+        StrengthSchedule(levels=(0.0, 0.0)),
+        StrengthSchedule(mask=torch.zeros(1, 3, 3)),
     ],
     ids=["steps", "frames", "levels", "mask"],
 )
-def test_zero_everywhere_is_the_plain_model(sample: Any, off: Strengths) -> None:
+def test_zero_everywhere_is_the_plain_model(sample: Any, off: StrengthSchedule) -> None:
     torch.testing.assert_close(sample(1.0, off), ksample(small_model()), rtol=1e-5, atol=1e-5)
 
 
 def test_it_follows_the_steps(sample: Any) -> None:
     """Let go at the end of three steps, or at their beginning: neither is the whole nor the other."""
     late, early = (Curve.parse(text) for text in ("0: 0, 0.4: 0, 0.41: 1", "0: 1, 0.4: 1, 0.41: 0"))
-    clips = [sample(1.0, Strengths(over_steps=curve)) for curve in (late, early)] + [sample(1.0, None)]
+    clips = [sample(1.0, StrengthSchedule(over_steps=curve)) for curve in (late, early)] + [sample(1.0, None)]
     for index, clip in enumerate(clips):
         assert not any(torch.allclose(clip, other, rtol=1e-3) for other in clips[index + 1 :])
 
 
+def residual(view: View, unet: UNetModel, adapter: I2VAdapter, states: Tensor) -> Tensor:
+    """What the adapter's patches add to one self-attention whose states nobody else touches."""
+    remember, compare, add = adapter_patches(unet, adapter, view, {})
+    extra = {"block": ("input", 1)}
+    compare(*remember(states, states, states, extra), extra)
+    return add(torch.zeros_like(states), extra)
+
+
 def test_a_mask_holds_in_its_place() -> None:
     """One attention: where the mask is black nothing is added, where it is white all of it."""
-    unet, adapter = unet_of(small_model()), small_adapter().model
+    unet, adapter = unet_of(small_model().model), small_adapter().model
     x = torch.randn(FRAMES, SIDE * SIDE, 32, generator=torch.Generator().manual_seed(1))
 
     def added(**view: Any) -> Tensor:
-        remember, add = adapter_patches(unet, adapter, View(FRAMES, **view))
-        extra = {"block": ("input", 1)}
-        remember(x, x, x, extra)
-        return add(torch.zeros_like(x), extra).unflatten(1, (SIDE, SIDE))
+        return residual(View(FRAMES, (SIDE, SIDE), **view), unet, adapter, x).unflatten(1, (SIDE, SIDE))
 
-    def of_mask(num_places: int) -> Tensor:
-        assert num_places == SIDE * SIDE
-        return LEFT.weights(0.0, range(FRAMES), (SIDE, SIDE), (SIDE, SIDE)).flatten(1)[..., None]
+    def of_mask(size: tuple[int, int], _like: Tensor) -> Tensor:
+        assert size == (SIDE, SIDE)
+        return LEFT.weights(0.0, range(FRAMES), size, size).flatten(1)[..., None]
 
     masked, whole = added(weights=of_mask), added()
     assert torch.equal(masked[:, :, : SIDE // 2], whole[:, :, : SIDE // 2])
@@ -113,12 +120,9 @@ def test_a_mask_holds_in_its_place() -> None:
 
 def test_frames_look_at_every_clean_frame() -> None:
     """Keys and values of several clean frames stand behind each other."""
-    unet, adapter = unet_of(small_model()), small_adapter().model
+    unet, adapter = unet_of(small_model().model), small_adapter().model
     x = torch.randn(2 * FRAMES, SIDE * SIDE, 32, generator=torch.Generator().manual_seed(1))
-    remember, add = adapter_patches(unet, adapter, View(FRAMES, clean=[0, 2]))
-    extra = {"block": ("input", 1)}
-    remember(x, x, x, extra)
-    found = add(torch.zeros_like(x), extra)
+    found = residual(View(FRAMES, (SIDE, SIDE), clean=[0, 2]), unet, adapter, x)
     site, clips = Site("down", 0, 0), x.unflatten(0, (2, FRAMES))
     attention = transformer_at(unet, site).attn1
     both = torch.cat([clips[:, 0], clips[:, 2]], dim=1)
@@ -188,14 +192,11 @@ def test_softened_early_steps() -> None:
 @pytest.mark.feature("Adaptive low-pass guidance, adapter")
 def test_softened_keys_and_values_only() -> None:
     """As if the clean frame itself were soft, for all frames but that one, whose queries stay."""
-    unet, adapter = unet_of(small_model()), small_adapter().model
+    unet, adapter = unet_of(small_model().model), small_adapter().model
     states = torch.randn(FRAMES, 16, 32, generator=torch.Generator().manual_seed(0))
-    soft_first = torch.cat([0.5 * states[:1], states[1:]])
-    found = []
-    for frames, view in ((states, View(FRAMES, soften=lambda clean: 0.5 * clean)), (soft_first, View(FRAMES))):
-        remember, add = adapter_patches(unet, adapter, view)
-        extra = {"block": ("input", 1)}
-        remember(frames, frames, frames, extra)
-        found.append(add(torch.zeros_like(frames), extra))
+    maps = softened(states[:1].mT.unflatten(2, (4, 4)), 0.5)
+    soft_first = torch.cat([maps.flatten(2).mT, states[1:]])
+    soft = residual(View(FRAMES, (4, 4), detail=0.5), unet, adapter, states)
+    found = [soft, residual(View(FRAMES, (4, 4)), unet, adapter, soft_first)]
     torch.testing.assert_close(found[0][1:], found[1][1:])
     assert not torch.allclose(found[0][0], found[1][0])

@@ -11,7 +11,6 @@ import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
-from comfyui_firstframe_pack.firstframe.bindings.comfy.evaluation import progress
 from comfyui_firstframe_pack.firstframe.bindings.comfy.guidance import DualGuider
 from comfyui_firstframe_pack.firstframe.bindings.comfy.image_conditioning import (
     PICTURE_KEYS,
@@ -20,6 +19,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.image_conditioning import
     with_soft_picture,
     without_picture,
 )
+from comfyui_firstframe_pack.firstframe.bindings.comfy.step import noise_level
 from comfyui_firstframe_pack.firstframe.errors import ModelMismatchError, PictureError
 from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance, LowPass
 from comfyui_firstframe_pack.nodes.guidance import DualCFGGuider
@@ -263,10 +263,10 @@ def test_a_picture_that_does_not_fit_is_refused(shape: tuple[int, ...] | None, e
 @rows("dual guidance")
 def test_progress_is_the_hosts_percent(clip: Clip) -> None:
     sampling = clip.model.get_model_object("model_sampling")
-    assert progress(sampling, torch.tensor([sampling.sigma_max])) == pytest.approx(0.0, abs=1e-6)
+    assert noise_level(sampling, torch.tensor([sampling.sigma_max])).percent == pytest.approx(0.0, abs=1e-6)
     for percent in (0.1, 0.5, 0.9):
         sigma = torch.tensor([sampling.percent_to_sigma(percent)])
-        assert progress(sampling, sigma) == pytest.approx(percent, abs=1e-3)
+        assert noise_level(sampling, sigma).percent == pytest.approx(percent, abs=1e-3)
 
 
 def test_the_node_is_the_guider() -> None:

@@ -14,22 +14,22 @@ SHAPE = (2, 4, 3, 5, 5)
 
 @pytest.fixture
 def predictions(generator: torch.Generator) -> dict[Branch, Tensor]:
-    branches: tuple[Branch, ...] = ("none", "image", "full")
+    branches: tuple[Branch, ...] = ("uncond", "image", "full")
     return {branch: torch.randn(SHAPE, generator=generator, dtype=torch.float64) for branch in branches}
 
 
 @pytest.mark.parametrize(("image", "text"), [(1.5, 7.5), (3.0, 0.0), (0.5, 1.0), (2.0, 2.0), (1.0, 4.0)])
 def test_the_usual_form(predictions: dict[Branch, Tensor], image: float, text: float) -> None:
-    none, picture, full = predictions["none"], predictions["image"], predictions["full"]
+    none, picture, full = predictions["uncond"], predictions["image"], predictions["full"]
     expected = none + image * (picture - none) + text * (full - picture)
     torch.testing.assert_close(Scales(image, text).combine(predictions), expected)
 
 
 def test_equal_scales_are_plain_guidance_and_need_no_image_branch(predictions: dict[Branch, Tensor]) -> None:
     scales = Scales(6.0, 6.0)
-    assert scales.branches == ("none", "full")
-    none, full = predictions["none"], predictions["full"]
-    torch.testing.assert_close(scales.combine({"none": none, "full": full}), none + 6.0 * (full - none))
+    assert scales.branches == ("uncond", "full")
+    none, full = predictions["uncond"], predictions["full"]
+    torch.testing.assert_close(scales.combine({"uncond": none, "full": full}), none + 6.0 * (full - none))
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,10 @@ def test_equal_scales_are_plain_guidance_and_need_no_image_branch(predictions: d
         (1.0, 1.0, ("full",)),
         (1.0, 5.0, ("image", "full")),
         (1.0, 0.0, ("image",)),
-        (0.0, 0.0, ("none",)),
-        (3.0, 0.0, ("none", "image")),
-        (3.0, 5.0, ("none", "image", "full")),
-        (3.0, 1.0, ("none", "image", "full")),
+        (0.0, 0.0, ("uncond",)),
+        (3.0, 0.0, ("uncond", "image")),
+        (3.0, 5.0, ("uncond", "image", "full")),
+        (3.0, 1.0, ("uncond", "image", "full")),
     ],
 )
 def test_what_has_no_weight_is_not_computed(
@@ -90,7 +90,7 @@ def test_rescaling_brings_the_contrast_back(predictions: dict[Branch, Tensor]) -
 
 
 def test_refined_guidance_needs_the_full_prediction() -> None:
-    assert Scales(2.0, 2.0, parallel=0.0).branches == ("none", "image", "full")
+    assert Scales(2.0, 2.0, parallel=0.0).branches == ("uncond", "image", "full")
     assert Scales(1.0, 2.0, rescale=0.7).branches == ("image", "full")
     assert Scales(1.0, 1.0, rescale=0.7).branches == ("full",)
 

@@ -7,12 +7,12 @@ from kornia.filters import gaussian_blur2d
 from firstframe.errors import FirstFrameError, ModelMismatchError, PictureError
 from firstframe.sampling.prior import (
     MOTION,
+    degrade,
     draw_mask,
     frame_similarity_prior,
-    low_pass,
     mask_generator,
+    prior_mean,
     similar_clip,
-    similar_frames,
 )
 
 
@@ -22,16 +22,16 @@ def reference(generator: torch.Generator) -> torch.Tensor:
 
 
 def test_frame_zero_is_the_reference(reference: torch.Tensor) -> None:
-    frames = similar_frames(reference, 5, 0.3, mask_generator(1))
+    frames = prior_mean(reference, 5, 0.3, mask_generator(1))
     assert frames.shape == (1, 4, 5, 16, 16)
     assert torch.equal(frames[:, :, 0], reference)
     assert not torch.equal(frames[:, :, 1], frames[:, :, 2])
 
 
 def test_keep_probability_one_and_zero(reference: torch.Tensor) -> None:
-    kept = similar_frames(reference, 3, 1.0, mask_generator(1))
+    kept = prior_mean(reference, 3, 1.0, mask_generator(1))
     assert torch.equal(kept, reference.unsqueeze(2).expand_as(kept))
-    blurred = similar_frames(reference, 3, 0.0, mask_generator(1))
+    blurred = prior_mean(reference, 3, 0.0, mask_generator(1))
     assert torch.equal(blurred[:, :, 2], gaussian_blur2d(reference, (9, 9), (18.0, 18.0)))
 
 
@@ -42,9 +42,9 @@ def test_mask_keeps_with_that_probability(keep_probability: float) -> None:
 
 
 def test_same_seed_same_frames(reference: torch.Tensor) -> None:
-    first, again = (similar_frames(reference, 4, 0.5, mask_generator(7)) for _ in range(2))
+    first, again = (prior_mean(reference, 4, 0.5, mask_generator(7)) for _ in range(2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, similar_frames(reference, 4, 0.5, mask_generator(8)))
+    assert not torch.equal(first, prior_mean(reference, 4, 0.5, mask_generator(8)))
 
 
 def test_mask_and_noise_of_one_seed_are_independent() -> None:
@@ -60,7 +60,7 @@ def test_low_pass_blurs_only_where_the_mask_is_off(reference: torch.Tensor) -> N
     frames = reference.unsqueeze(2).repeat(1, 1, 3, 1, 1)
     mask = torch.ones_like(frames, dtype=torch.bool)
     mask[:, :, 1:, :8] = False
-    result = low_pass(frames, mask)
+    result = degrade(frames, mask)
     assert torch.equal(result[:, :, :, 8:], frames[:, :, :, 8:])
     assert not torch.equal(result[:, :, 1, :8], frames[:, :, 1, :8])
     assert torch.equal(result[:, :, 0], frames[:, :, 0])
@@ -70,7 +70,7 @@ def test_start_has_the_stated_mean_and_deviation(reference: torch.Tensor) -> Non
     draws = torch.cat(
         [
             frame_similarity_prior(reference, 8, 0.6, 0.8, 0.5, mask_generator(seed))[:, :, 1:]
-            - 0.6 * similar_frames(reference, 8, 0.5, mask_generator(seed))[:, :, 1:]
+            - 0.6 * prior_mean(reference, 8, 0.5, mask_generator(seed))[:, :, 1:]
             for seed in range(4)
         ]
     )
@@ -80,26 +80,26 @@ def test_start_has_the_stated_mean_and_deviation(reference: torch.Tensor) -> Non
 
 def test_matches_the_official_degradation(expected: dict[str, torch.Tensor]) -> None:
     frames = expected["B.first_frame_latent"].repeat(1, 1, 6, 1, 1)
-    degraded = low_pass(frames, expected["B.mask_uniform"] >= 0.5)
+    degraded = degrade(frames, expected["B.mask_uniform"] >= 0.5)
     assert (degraded - expected["B.degraded"]).norm() / expected["B.degraded"].norm() < 1e-6
 
 
 def test_picture_too_small_for_the_blur(generator: torch.Generator) -> None:
     small = torch.zeros(1, 4, 4, 8)
     with pytest.raises(PictureError, match="8 x 4 is too small to blur with a kernel of 9"):
-        similar_frames(small, 3, 0.5, generator)
-    assert similar_frames(small, 3, 0.5, generator, blur_kernel=7).shape == (1, 4, 3, 4, 8)
+        prior_mean(small, 3, 0.5, generator)
+    assert prior_mean(small, 3, 0.5, generator, blur_kernel=7).shape == (1, 4, 3, 4, 8)
 
 
 def test_even_blur_kernel(reference: torch.Tensor, generator: torch.Generator) -> None:
     with pytest.raises(FirstFrameError, match=r"must be odd.*got 8"):
-        similar_frames(reference, 3, 0.5, generator, blur_kernel=8)
+        prior_mean(reference, 3, 0.5, generator, blur_kernel=8)
 
 
 def test_a_clip_of_one_picture_is_its_similar_frames(reference: torch.Tensor) -> None:
     clip = torch.zeros(2, 4, 5, 16, 16)
     found = similar_clip(clip, reference.unsqueeze(2), 0.5, mask_generator(1))
-    assert torch.equal(found, similar_frames(reference, 5, 0.5, mask_generator(1)).expand_as(clip))
+    assert torch.equal(found, prior_mean(reference, 5, 0.5, mask_generator(1)).expand_as(clip))
 
 
 def test_a_still_clip_stands_for_itself(reference: torch.Tensor) -> None:

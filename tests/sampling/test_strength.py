@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from firstframe.errors import FirstFrameError
-from firstframe.sampling.strength import Curve, Strengths, level_of, size_of
+from firstframe.sampling.strength import Curve, StrengthSchedule, level_of, size_of
 
 SQUARE = (16, 16)
 
@@ -33,13 +33,13 @@ def test_what_is_no_curve(text: str) -> None:
 
 
 def test_without_anything_all_is_one() -> None:
-    assert torch.equal(Strengths().weights(0.3, range(4), SQUARE, (8, 8)), torch.ones(4, 1, 8, 8))
+    assert torch.equal(StrengthSchedule().weights(0.3, range(4), SQUARE, (8, 8)), torch.ones(4, 1, 8, 8))
 
 
 def test_factors_multiply() -> None:
     mask = torch.zeros(1, 32, 32)
     mask[:, :, 16:] = 1.0
-    strengths = Strengths(Curve(((0.0, 1.0), (1.0, 0.0))), Curve(((0.0, 1.0), (2.0, 0.0))), (1.0, 0.5), mask)
+    strengths = StrengthSchedule(Curve(((0.0, 1.0), (1.0, 0.0))), Curve(((0.0, 1.0), (2.0, 0.0))), (1.0, 0.5), mask)
     weights = strengths.weights(0.5, [0, 1, 2], SQUARE, (8, 8))
     assert torch.equal(weights[0, 0, :, 4:], torch.full((8, 4), 0.5 * 0.5))
     assert torch.equal(weights[1, 0, :, 4:], torch.full((8, 4), 0.5 * 0.5 * 0.5))
@@ -49,7 +49,7 @@ def test_factors_multiply() -> None:
 
 def test_a_mask_for_each_frame_follows_a_window() -> None:
     masks = torch.arange(5.0)[:, None, None].expand(5, 4, 4)
-    weights = Strengths(mask=masks).weights(0.0, [0, 3, 4, 9], SQUARE, SQUARE)
+    weights = StrengthSchedule(mask=masks).weights(0.0, [0, 3, 4, 9], SQUARE, SQUARE)
     assert weights[:, 0, 0, 0].tolist() == [0.0, 3.0, 4.0, 4.0], "the last mask holds for what comes behind it"
 
 

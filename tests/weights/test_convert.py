@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from firstframe.errors import WeightsError
-from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.sites import Site
 from firstframe.tiny.files import weights_file
 from firstframe.weights import load_image_tokens, load_metadata, load_motion, load_state_dict

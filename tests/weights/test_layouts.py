@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from firstframe.errors import WeightsError
-from firstframe.modules.adapter import I2VAdapter
-from firstframe.modules.image_tokens import ImageTokenAdapter
+from firstframe.modules.i2v_adapter import I2VAdapter
+from firstframe.modules.image_prompt import ImageTokenAdapter, Resampler, ResamplerConfig
 from firstframe.modules.motion import MotionConfig, MotionModule
-from firstframe.modules.resampler import Resampler, ResamplerConfig
 from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.sites import SD15
 from firstframe.weights import LAYOUTS, Layout, detect_layout

@@ -8,10 +8,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from firstframe.errors import WeightsError
-from firstframe.modules.adapter import I2VAdapter
-from firstframe.modules.image_tokens import ImageTokenAdapter
+from firstframe.modules.backend import Backend
+from firstframe.modules.i2v_adapter import I2VAdapter
+from firstframe.modules.image_prompt import ImageTokenAdapter, Resampler, ResamplerConfig
 from firstframe.modules.motion import MotionConfig, MotionModule
-from firstframe.modules.resampler import Resampler, ResamplerConfig
 from firstframe.sites import SD15, Site
 from firstframe.weights import (
     load_adapter,
@@ -230,7 +230,7 @@ def test_a_host_provides_operations(oracle_dir: Path) -> None:
         class Linear(nn.Linear):
             pass
 
-    motion = load_motion(oracle_dir / "motion.safetensors", operations=Operations)
+    motion = load_motion(oracle_dir / "motion.safetensors", backend=Backend(Operations))
     assert type(motion[Site("down", 0, 0)].proj_in) is Operations.Linear
 
 
@@ -248,5 +248,5 @@ def test_a_host_whose_layers_have_no_weights_before_loading(oracle_dir: Path) ->
                 bias = state_dict.get(prefix + "bias")
                 self.bias = None if bias is None else nn.Parameter(bias)
 
-    lazy = load_motion(oracle_dir / "motion.safetensors", operations=Operations)
+    lazy = load_motion(oracle_dir / "motion.safetensors", backend=Backend(Operations))
     assert equal(lazy.state_dict(), load_motion(oracle_dir / "motion.safetensors").state_dict())

@@ -10,7 +10,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...weights import load_image_tokens, load_resampler
-from .weights import OPERATIONS, attention, in_host
+from .weights import HOST, in_host
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class ContentAdapter:
     """What is behind a CONTENT_ADAPTER.
 
     Attributes:
-        resampler: a :class:`~firstframe.modules.resampler.Resampler`.
-        projections: an :class:`~firstframe.modules.image_tokens.ImageTokenAdapter`.
+        resampler: a :class:`~firstframe.modules.image_prompt.Resampler`.
+        projections: an :class:`~firstframe.modules.image_prompt.ImageTokenAdapter`.
     """
 
     resampler: ModelPatcher
@@ -35,6 +35,6 @@ class ContentAdapter:
 
 def load_host_content_adapter(file: Path, projections: Path | None = None) -> ContentAdapter:
     """A file of IP-Adapter Plus; the projections may be in another one."""
-    resampler = load_resampler(file, operations=OPERATIONS, attention=attention, dtype=None)
-    loaded = load_image_tokens(projections or file, operations=OPERATIONS, attention=attention, dtype=None)
+    resampler = load_resampler(file, backend=HOST, dtype=None)
+    loaded = load_image_tokens(projections or file, backend=HOST, dtype=None)
     return ContentAdapter(in_host(resampler), in_host(loaded))

@@ -8,12 +8,13 @@ from typing import Any
 
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
-from comfy.model_sampling import ModelSamplingDiscrete
-from comfy.patcher_extension import WrappersMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ...errors import InjectionError
-from .image_gate import seeing_clips
+from .image_gate import Seeing, runs_of, seeing_clips
+from .once import Once
+from .step import share_steps, step_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Evaluation:
         sigma: its noise levels, (clips*F,).
         options: the transformer options.
         arguments: what the conditionings' ``model_conds`` became, by their names.
+        once: what is made once in a sampling.
         run: the call itself, with other transformer options.
     """
 
@@ -34,6 +36,7 @@ class Evaluation:
     sigma: Tensor
     options: dict[str, Any]
     arguments: dict[str, Any]
+    once: Once
     run: Callable[[dict[str, Any]], Tensor]
 
     @property
@@ -46,9 +49,9 @@ class Evaluation:
         return len(self.x) // self.num_clips
 
     @property
-    def progress(self) -> float:
-        """How far sampling is, from 0 (all noise) to 1 (none)."""
-        return progress(self.model_sampling, self.sigma)
+    def percent(self) -> float:
+        """How far sampling is, from 0 (all noise) to 1 (none). Waits for the device, once per step."""
+        return step_of(self.options).level(self.model_sampling, self.sigma).percent
 
     @property
     def frames(self) -> Sequence[int]:
@@ -56,14 +59,32 @@ class Evaluation:
         return frames_seen(self.options, self.num_frames)
 
     @property
-    def seeing(self) -> Tensor | None:
-        """Which clips see the picture, as :func:`.picture_gate.seeing_clips` tells."""
-        return seeing_clips(self.arguments, self.num_clips)
+    def seeing(self) -> Seeing | None:
+        """Which clips see the image; None where all do."""
+        return seeing_clips(self.arguments)
 
+    @property
+    def runs(self) -> list[tuple[int, int]]:
+        """The clips that see the image, as runs (first, behind the last)."""
+        return runs_of(self.seeing, self.num_clips)
+
+    @property
+    def blind(self) -> bool:
+        """Whether no clip sees the image."""
+        return not self.runs
+
+    def on_device(self, name: str, carried: Tensor) -> Tensor:
+        """What the call's conditionings carry, where it computes; moved once in a sampling."""
+        if UUIDS not in self.options:
+            return carried.to(self.x.device)
+        key = (name, *self.options[UUIDS], *self.frames, self.x.device)
+        return self.once(key, lambda: carried.to(self.x.device))
+
+
+UUIDS = "uuids"
+"""Where the host tells which conditionings are in a call: they have other ids in every sampling."""
 
 Evaluate = Callable[[Any, Evaluation], Tensor]
-LAST_TIMESTEP = 999
-BISECTIONS = 32
 
 
 def frames_seen(options: dict[str, Any], num_frames: int) -> Sequence[int]:
@@ -79,22 +100,6 @@ def frames_seen(options: dict[str, Any], num_frames: int) -> Sequence[int]:
     return listed if len(listed) == num_frames else range(num_frames)
 
 
-def progress(model_sampling: Any, sigma: Tensor) -> float:
-    """How far sampling is at ``sigma`` (B,), from 0 (all noise) to 1 (none), as the host's percents count."""
-    if isinstance(model_sampling, ModelSamplingDiscrete):
-        return float(1.0 - model_sampling.timestep(sigma)[0].item() / LAST_TIMESTEP)
-    return _where_it_falls_to(sigma[0].item(), model_sampling.percent_to_sigma)
-
-
-def _where_it_falls_to(value: float, falling: Callable[[float], float]) -> float:
-    """Where in [0, 1] a falling function reaches a value: flow models count their timesteps each in its own way."""
-    low, high = 0.0, 1.0
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > value else (low, middle)
-    return low
-
-
 def attach(model: ModelPatcher, key: str, module: ModelPatcher, evaluate: Evaluate, what: str) -> ModelPatcher:
     """A clone of ``model`` whose evaluations go through ``evaluate``, with ``module`` as an additional model.
 
@@ -103,13 +108,15 @@ def attach(model: ModelPatcher, key: str, module: ModelPatcher, evaluate: Evalua
     """
     if model.get_additional_models_with_key(key):
         raise InjectionError(f"this model already has {what}; apply it once")
-    applied = model.clone()
+    applied, once = model.clone(), Once()
     applied.set_additional_models(key, [module])
-    applied.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, _wrapper(key, evaluate))
+    applied.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, _wrapper(key, evaluate, once))
+    applied.add_callback_with_key(CallbacksMP.ON_CLEANUP, key, once.clear)
+    share_steps(applied)
     return applied
 
 
-def _wrapper(key: str, evaluate: Evaluate) -> Callable[..., Tensor]:
+def _wrapper(key: str, evaluate: Evaluate, once: Once) -> Callable[..., Tensor]:
     def wrapper(
         executor: Any,
         x: Tensor,
@@ -127,7 +134,7 @@ def _wrapper(key: str, evaluate: Evaluate) -> Callable[..., Tensor]:
             result: Tensor = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
             return result
 
-        call = Evaluation(base.diffusion_model, base.model_sampling, x, t, transformer_options, kwargs, run)
+        call = Evaluation(base.diffusion_model, base.model_sampling, x, t, transformer_options, kwargs, once, run)
         return evaluate(module, call)
 
     return wrapper

@@ -16,7 +16,7 @@ from .image_gate import seeing_clips
 from .preview import preview_all_frames
 
 FIRST_FRAME_KEY = "firstframe_first_frame"
-NOISY_FRAMES = "firstframe_noisy_frames"
+HELD_FRAMES = "firstframe_held_frames"
 
 Pictures = Mapping[int, Tensor]
 """Latents (1, C, H, W) by the number of the frame that they are held in."""
@@ -46,7 +46,7 @@ def _predict(pictures: Pictures) -> Any:
         frames = held_frames(pictures, len(x))
         clean = model.process_latent_in(torch.cat(list(pictures.values()))).to(x)
         scale = model.model_sampling.calculate_input(timestep[:1], torch.ones_like(clean))
-        told = {**model_options.get("transformer_options", {}), NOISY_FRAMES: {frame: x[frame] for frame in frames}}
+        told = {**model_options.get("transformer_options", {}), HELD_FRAMES: {frame: x[frame] for frame in frames}}
         options = {**model_options, "transformer_options": told}
         denoised: Tensor = executor(_with(x, frames, clean / scale), timestep, options, *args, **kwargs)
         return _with(denoised, frames, clean)
@@ -74,12 +74,13 @@ def _with(clip: Tensor, frames: list[int], pictures: Tensor) -> Tensor:
 def _apply(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """One call of the UNet, with noise in the held frames of the clips that do not see the picture."""
     options = _transformer_options(args, kwargs)
-    seeing = seeing_clips(kwargs, len(options["cond_or_uncond"]))
+    seeing = seeing_clips(kwargs)
     if seeing is not None:
         clips = x.unflatten(0, (len(seeing), -1)).clone()
         for place, frame in enumerate(frames_seen(options, clips.shape[1])):
-            if frame in options[NOISY_FRAMES]:
-                clips[~seeing, place] = options[NOISY_FRAMES][frame].to(x)
+            for clip, sees in enumerate(seeing):
+                if not sees and frame in options[HELD_FRAMES]:
+                    clips[clip, place] = options[HELD_FRAMES][frame].to(x)
         x = clips.flatten(0, 1)
     result: Tensor = executor(x, *args, **kwargs)
     return result

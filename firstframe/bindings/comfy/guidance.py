@@ -12,7 +12,6 @@ from comfy.samplers import CFGGuider, calc_cond_batch, sampling_function
 from torch import Tensor
 
 from ...sampling.guidance import Branch, DualGuidance, LowPass, Scales
-from .evaluation import progress
 from .first_frame import FIRST_FRAME_KEY
 from .image_conditioning import (
     HeldPicture,
@@ -26,8 +25,9 @@ from .image_conditioning import (
 from .image_gate import gated
 from .image_tokens import with_tokens_of
 from .preview import preview_all_frames
+from .step import share_steps, step_of
 
-AS_THE_HOST: tuple[Branch, ...] = ("full", "none", "image")
+AS_THE_HOST: tuple[Branch, ...] = ("full", "uncond", "image")
 """The order of the host's samplers: some packs take the first of a call for the prompt, the second for the negative."""
 
 EARLY = "early "
@@ -40,6 +40,7 @@ class DualGuider(CFGGuider):
 
     def __init__(self, model: ModelPatcher, guidance: DualGuidance, low_pass: LowPass = SAME_PICTURE) -> None:
         super().__init__(preview_all_frames(model))
+        share_steps(self.model_patcher)
         self.guidance = guidance
         self.low_pass = low_pass
         self.picture: HeldPicture | None = None
@@ -48,7 +49,7 @@ class DualGuider(CFGGuider):
         """The prompt and the negative prompt; the latter stands for "no text"."""
         image = with_tokens_of(with_picture(negative, picture_of(positive)), positive)
         seeing = {"image": gated(image, True), "full": gated(positive, True)}
-        self.inner_set_conds({"none": gated(without_picture(negative), False), **seeing})
+        self.inner_set_conds({"uncond": gated(without_picture(negative), False), **seeing})
         if not self.low_pass.is_neutral:
             detail = self.low_pass.detail
             self.inner_set_conds({EARLY + branch: with_soft_picture(cond, detail) for branch, cond in seeing.items()})
@@ -66,7 +67,7 @@ class DualGuider(CFGGuider):
     ) -> Tensor:
         """Called by the host. A video model may find its picture in the latent: it is noted where."""
         if noise.ndim == CLIP:
-            self.conds["none"] = without_latent(self.conds["none"], latent_image)
+            self.conds["uncond"] = without_latent(self.conds["uncond"], latent_image)
             if denoise_mask is not None:
                 latent = self.inner_model.process_latent_in(latent_image) if latent_image.any() else latent_image
                 guides = guide_frames(self.conds["full"], latent)
@@ -88,7 +89,8 @@ class DualGuider(CFGGuider):
     ) -> Tensor:
         """The guided clean latents. Only the conditionings that count at this step are evaluated."""
         model_options = model_options or {}
-        done = progress(self.inner_model.model_sampling, timestep)
+        step = step_of(model_options.get("transformer_options", {}))
+        done = step.level(self.inner_model.model_sampling, timestep).percent
         scales, early = self.guidance.at(done), self.low_pass.holds(done)
         conds = {branch: self._cond(branch, early) for branch in scales.branches}
         inputs = self._inputs(scales.branches, x, timestep, early)
@@ -105,14 +107,14 @@ class DualGuider(CFGGuider):
         return self._after_guidance(guided, found, x, timestep, model_options)
 
     def _cond(self, branch: Branch, early: bool) -> Any:
-        return self.conds[EARLY + branch if early and branch != "none" else branch]
+        return self.conds[EARLY + branch if early and branch != "uncond" else branch]
 
     def _inputs(self, branches: tuple[Branch, ...], x: Tensor, sigma: Tensor, early: bool) -> dict[Branch, Tensor]:
         """What each branch sees: one and the same tensor, unless the latent holds a picture."""
         if self.picture is None:
             return dict.fromkeys(branches, x)
         shown = self.picture.soft(x, sigma, self.low_pass.detail) if early else x
-        return {branch: self.picture.hidden(x, sigma) if branch == "none" else shown for branch in branches}
+        return {branch: self.picture.hidden(x, sigma) if branch == "uncond" else shown for branch in branches}
 
     def _predictions(
         self, conds: dict[Branch, Any], inputs: dict[Branch, Tensor], sigma: Tensor, model_options: dict[str, Any]
@@ -124,8 +126,8 @@ class DualGuider(CFGGuider):
             batch = [conds[branch] for branch in branches]
             denoised = calc_cond_batch(self.inner_model, batch, inputs[branches[0]], sigma, model_options)
             found.update(zip(branches, denoised, strict=True))
-        if self.picture is not None and "none" in found:
-            found["none"] = self.picture.whole(found["none"])
+        if self.picture is not None and "uncond" in found:
+            found["uncond"] = self.picture.whole(found["uncond"])
         return found
 
     def _held(self, model_options: dict[str, Any]) -> bool:

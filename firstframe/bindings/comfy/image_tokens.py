@@ -5,17 +5,18 @@ Each conditioning carries its own tokens in its ``model_conds``: those of the pi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from comfy.conds import CONDRegular
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...modules.image_tokens import ImageTokenAdapter
+from ...modules.image_prompt import ImageTokenAdapter
+from ...sites import Site
 from .evaluation import Evaluation, attach
-from .sites import attention_width, check_fits
-from .weights import attention
+from .sites import attention_width, check_fits, check_heads
+from .weights import HOST
 
 IMAGE_TOKENS_KEY = "firstframe_image_tokens"
 TOKENS = "firstframe_tokens"
@@ -44,14 +45,16 @@ def apply_image_tokens(model: ModelPatcher, projections: ModelPatcher, scale: fl
     At scale 0, and for conditionings without tokens, it equals the model without them. Raises ModelMismatchError where
     projections and model do not belong together, InjectionError where there are some already.
     """
-    check_fits(model, projections.model.widths, attention_width, "the content adapter")
+    check_fits(model.model, projections.model.widths, attention_width, "the content adapter")
+    check_heads(model.model, dict.fromkeys(projections.model, projections.model.num_heads), "the content adapter")
 
     def evaluate(module: ImageTokenAdapter, call: Evaluation) -> Tensor:
-        tokens, seeing = call.arguments.get(TOKENS), call.seeing
-        if tokens is None or scale == 0.0 or (seeing is not None and not seeing.any()):
+        carried = call.arguments.get(TOKENS)
+        if carried is None or scale == 0.0 or call.blind:
             return call.run(call.options)
-        of_rows = scale if seeing is None else scale * seeing.repeat_interleave(call.num_frames).to(tokens)
-        return call.run(with_image_tokens(call.options, call.unet.num_res_blocks[0], module, tokens, of_rows))
+        tokens = call.on_device(TOKENS, carried)
+        seeing = [slice(first * call.num_frames, behind * call.num_frames) for first, behind in call.runs]
+        return call.run(with_image_tokens(call.options, call.unet.num_res_blocks[0], module, tokens, scale, seeing))
 
     return attach(model, IMAGE_TOKENS_KEY, projections, evaluate, "a content adapter")
 
@@ -61,18 +64,20 @@ def with_image_tokens(
     layers_per_block: int,
     projections: ImageTokenAdapter,
     tokens: Tensor,
-    scale: float | Tensor,
+    scale: float,
+    seeing: Sequence[slice],
 ) -> dict[str, Any]:
     """A copy of the transformer options in which every cross-attention sees ``tokens`` (B*F, M, D) beside the text.
 
-    ``scale`` may be a number for each row of the batch, (B*F,).
+    ``seeing`` are the rows of the batch that do.
     """
-    factor = scale[:, None, None] if isinstance(scale, Tensor) else scale
 
-    def attend(site: Any, text_attention: Replacement) -> Replacement:
+    def attend(site: Site, text_attention: Replacement) -> Replacement:
         def replacement(query: Tensor, key: Tensor, value: Tensor, extra: dict[str, Any]) -> Tensor:
-            of_text = text_attention(query, key, value, extra)
-            return of_text + factor * projections[site](query, tokens.to(query))
+            out = text_attention(query, key, value, extra)
+            for rows in seeing:
+                out[rows].add_(scale * projections[site](query[rows], tokens[rows].to(query.dtype)))
+            return out
 
         return replacement
 
@@ -85,4 +90,4 @@ def with_image_tokens(
 
 
 def _text_attention(query: Tensor, key: Tensor, value: Tensor, extra: dict[str, Any]) -> Tensor:
-    return attention(query, key, value, extra["n_heads"])
+    return HOST.attention(query, key, value, extra["n_heads"])

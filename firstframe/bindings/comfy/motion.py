@@ -33,7 +33,7 @@ def apply_motion(
     Raises ModelMismatchError where module and model do not belong together, InjectionError where a motion module
     is there already.
     """
-    check_fits(model, motion.model.widths, motion_width, "the motion module")
+    check_fits(model.model, motion.model.widths, motion_width, "the motion module")
 
     def evaluate(module: MotionModule, call: Evaluation) -> Tensor:
         with moving(call.unet, module, call.num_frames, scale):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,15 +12,21 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...clips.reference import Reference
-from ...modules.retention import RetentionBranch
-from ...sampling.strength import Strengths
+from ...modules.retention import RetentionBranch, RetentionConfig
+from ...sampling.strength import StrengthSchedule
 from ...shapes import unfold_frames
-from .evaluation import frames_seen, progress
-from .image_gate import rows_of, seeing_clips
+from .evaluation import UUIDS, frames_seen
+from .image_gate import only_seeing, seeing_clips, zero_elsewhere
+from .once import Once
+from .sites import check_fits, check_text, motion_width
+from .step import NoiseLevel, step_of
+from .weights import as_part, compute_dtype
+
+PROMPTS_IN_A_CALL = 2
 
 
 class RetentionControl(ControlBase):
-    """The branch's residuals, for the clips of a call that see the picture. The host scales, times and chains them.
+    """The branch's residuals, for the clips of a call that see the image. The host scales, times and chains them.
 
     Attributes:
         sub_idxs: AnimateDiff-Evolved sets the frames of its context window here, and refuses controls without it.
@@ -28,11 +34,11 @@ class RetentionControl(ControlBase):
 
     sub_idxs: list[int] | None = None
 
-    def __init__(self, branch: ModelPatcher, picture: Tensor, strengths: Strengths | None = None) -> None:
+    def __init__(self, branch: ModelPatcher, image: Tensor, strengths: StrengthSchedule | None = None) -> None:
         super().__init__()
-        self.branch, self.picture, self.strengths = branch, picture, strengths
+        self.branch, self.image, self.strengths = branch, image, strengths
         self.model_sampling: Any = None
-        self.features: Tensor | None = None
+        self.once = Once()
 
     def get_control(
         self, x_noisy: Tensor, t: Tensor, cond: dict[str, Any], batched_number: int, transformer_options: dict[str, Any]
@@ -41,73 +47,89 @@ class RetentionControl(ControlBase):
         previous = None
         if self.previous_controlnet is not None:
             previous = self.previous_controlnet.get_control(x_noisy, t, cond, batched_number, transformer_options)
-        seeing = seeing_clips(cond, batched_number)
-        if not self._is_time(t) or self.strength == 0.0 or (seeing is not None and not seeing.any()):
+        seeing = seeing_clips(cond)
+
+        def level() -> NoiseLevel:
+            return step_of(transformer_options).level(self.model_sampling, t)
+
+        if self.strength == 0.0 or (seeing is not None and not any(seeing)) or not self._is_time(level):
             return previous
-        residuals = self._residuals(x_noisy, t, cond["c_crossattn"], batched_number, seeing)
+        num_frames = len(x_noisy) // batched_number
+        frames = frames_seen(transformer_options, num_frames)
+        text = self._text(cond, (*transformer_options.get(UUIDS, ()), *frames), x_noisy.device)
+        latents = self.model_sampling.calculate_input(t, x_noisy)
+        timestep = self.model_sampling.timestep(t)
+        found = self._residuals(*(only_seeing(rows, seeing) for rows in (latents, timestep, text)), num_frames)
         if self.strengths is not None:
-            residuals = self._weighted(
-                residuals, x_noisy, t, frames_seen(transformer_options, len(x_noisy) // batched_number)
-            )
-        return self.control_merge({"middle": [], "output": residuals}, previous, x_noisy.dtype)
+            now = 1.0 if self.strengths.is_steady else self.strengths.over_steps.at(level().percent)
+            found = [self._weighted(residual, now, frames, tuple(x_noisy.shape[2:])) for residual in found]
+        residuals = [zero_elsewhere(residual, seeing) for residual in found]
+        return self.control_merge({"middle": [], "output": residuals}, previous, None)
 
-    def _is_time(self, t: Tensor) -> bool:
+    def _is_time(self, level: Callable[[], NoiseLevel]) -> bool:
+        if self.timestep_percent_range == (0.0, 1.0):
+            return True
         start, end = self.timestep_range
-        return bool(end <= t[0] <= start)
+        return bool(end <= level().sigma <= start)
 
-    def _residuals(
-        self, x_noisy: Tensor, t: Tensor, text: Tensor, num_clips: int, seeing: Tensor | None
-    ) -> list[Tensor]:
+    def _text(self, cond: dict[str, Any], key: tuple[Any, ...], device: torch.device) -> Tensor:
+        """The text of a call, (clips*F, N, D), where the branch computes: the host leaves it where it was encoded."""
+        text: Tensor = cond.get("crossattn_controlnet", cond["c_crossattn"])
+        dtype = compute_dtype(self.branch)
+        if UUIDS not in cond["transformer_options"]:
+            return text.to(device, dtype)
+        return self.once((*key, device), lambda: text.to(device, dtype))
+
+    def _residuals(self, latents: Tensor, timestep: Tensor, text: Tensor, num_frames: int) -> Sequence[Tensor]:
+        """Of clips that see the image, in the branch's own type."""
         branch: RetentionBranch = self.branch.model
-        num_frames = len(x_noisy) // num_clips
-        rows = rows_of(torch.ones(num_clips) > 0 if seeing is None else seeing, num_frames).to(x_noisy.device)
-        noisy = self.model_sampling.calculate_input(t, x_noisy)[rows]
-        if self.features is None:
-            self.features = branch.encode(self.picture.to(noisy))
-        of_clips = unfold_frames(noisy, num_frames)
-        features = self.features.expand(len(of_clips), -1, -1, -1)
-        timestep = self.model_sampling.timestep(t)[rows][::num_frames]
-        found = branch(of_clips, timestep, text[rows].to(noisy), features)
-        if seeing is None:
-            return [residual.clone() for residual in found]
-        return [
-            residual.new_zeros(len(x_noisy), *residual.shape[1:]).index_copy(0, rows, residual) for residual in found
-        ]
+        clips = unfold_frames(latents.to(compute_dtype(self.branch)), num_frames)
+        features = self.once(clips.device, lambda: branch.encode(self.image.to(clips)))
+        return branch(clips, timestep[::num_frames], text, features.expand(len(clips), -1, -1, -1))
 
-    def _weighted(self, residuals: list[Tensor], x_noisy: Tensor, t: Tensor, frames: Sequence[int]) -> list[Tensor]:
-        done, latent = progress(self.model_sampling, t), tuple(x_noisy.shape[2:])
-        clips = len(x_noisy) // len(frames)
-
-        def factors(residual: Tensor) -> Tensor:
-            return self.strengths.weights(done, frames, latent, tuple(residual.shape[2:])).to(residual)
-
-        return [residual * factors(residual).repeat(clips, 1, 1, 1) for residual in residuals]
+    def _weighted(self, residual: Tensor, now: float, frames: Sequence[int], latent: tuple[int, ...]) -> Tensor:
+        size = tuple(residual.shape[2:])
+        key = (size, tuple(frames), residual.device)
+        factors = self.once(key, lambda: self.strengths.over_space(frames, latent, size).to(residual))
+        return (residual.unflatten(0, (-1, len(frames))) * (now * factors)).flatten(0, 1)
 
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
-        """Called by the host before sampling."""
+        """Called by the host before sampling. Raises ModelMismatchError for a model that the branch was not made for."""
         super().pre_run(model, percent_to_timestep_function)
+        config: RetentionConfig = self.branch.model.config
+        check_fits(model, config.down_sites, motion_width, "the retention branch")
+        check_text(model, config.unet.cross_attention_dim, "the retention branch")
         self.model_sampling = model.model_sampling
 
     def cleanup(self) -> None:
         """Called by the host after sampling."""
-        self.model_sampling = self.features = None
+        self.model_sampling = None
+        self.once.clear()
         super().cleanup()
 
     def get_models(self) -> list[ModelPatcher]:
         """For the host's memory manager."""
         return [*super().get_models(), self.branch]
 
+    def inference_memory_requirements(self, dtype: torch.dtype) -> float:
+        """Bytes of the residuals, which wait for the UNet's up blocks: for two prompts, in the longest clip."""
+        config, (height, width) = self.branch.model.config, self.image.shape[2:]
+        elements = config.residual_elements(height // 8, width // 8)
+        rows = PROMPTS_IN_A_CALL * (config.motion.max_frames or len(self.sub_idxs or ()) or 16)
+        return float(
+            rows * elements * compute_dtype(self.branch).itemsize + super().inference_memory_requirements(dtype)
+        )
+
     def copy(self) -> RetentionControl:
-        """The same branch and picture, to be set up for other conditionings."""
-        other = RetentionControl(self.branch, self.picture, self.strengths)
+        """The same branch and image, to be set up for other conditionings."""
+        other = RetentionControl(self.branch, self.image, self.strengths)
         self.copy_to(other)
         return other
 
     def deepclone_multigpu(self, load_device: torch.device, autoregister: bool = False) -> RetentionControl:
         """For another device."""
         other = self.copy()
-        module = copy.deepcopy(self.branch.model)
-        other.branch = ModelPatcher(module, load_device=load_device, offload_device=self.branch.offload_device)
+        other.branch = as_part(copy.deepcopy(self.branch.model), load_device)
         if autoregister:
             self.multigpu_clones[load_device] = other
         return other
@@ -120,7 +142,7 @@ def apply_retention(
     strength: float,
     start_percent: float,
     end_percent: float,
-    strengths: Strengths | None = None,
+    strengths: StrengthSchedule | None = None,
 ) -> list[list[Any]]:
     """Copies of CONDITIONINGs with the branch behind the controls that they have.
 

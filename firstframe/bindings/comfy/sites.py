@@ -6,27 +6,33 @@ from collections.abc import Callable, Mapping
 
 from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, TimestepEmbedSequential, UNetModel
-from comfy.model_patcher import ModelPatcher
+from comfy.model_base import BaseModel
+from comfy.supported_models import SD20
 from torch import nn
 
 from ...errors import ModelMismatchError
 from ...sites import Site
 
 
-def unet_of(model: ModelPatcher) -> UNetModel:
-    """The UNet of a MODEL; ModelMismatchError for a model without one (Flux, Wan, ...)."""
-    unet = model.get_model_object("diffusion_model")
+def unet_of(model: BaseModel) -> UNetModel:
+    """The UNet of a model; ModelMismatchError for one that is not of the Stable Diffusion 1.5 type."""
+    unet = model.diffusion_model
     if not isinstance(unet, UNetModel):
         raise ModelMismatchError(
             f"the model is {model_name(model)}, which has no Stable Diffusion UNet; "
             "load a Stable Diffusion 1.5 checkpoint"
         )
+    if isinstance(model.model_config, SD20):
+        raise ModelMismatchError(
+            f"the model is {model_name(model)}, Stable Diffusion 2: it is as wide as Stable Diffusion 1.5, but reads "
+            "another text encoder and has other attention heads; load a Stable Diffusion 1.5 checkpoint"
+        )
     return unet
 
 
-def model_name(model: ModelPatcher) -> str:
-    """The host's name for the kind of a MODEL, for example ``SDXL``."""
-    return type(model.model.model_config).__name__
+def model_name(model: BaseModel) -> str:
+    """The host's name for the kind of a model, for example ``SDXL``."""
+    return type(model.model_config).__name__
 
 
 def block_at(unet: UNetModel, site: Site) -> TimestepEmbedSequential:
@@ -62,7 +68,7 @@ def attention_width(unet: UNetModel, site: Site) -> int:
 
 
 def check_fits(
-    model: ModelPatcher, widths: Mapping[Site, int], width_of: Callable[[UNetModel, Site], int], what: str
+    model: BaseModel, widths: Mapping[Site, int], width_of: Callable[[UNetModel, Site], int], what: str
 ) -> None:
     """ModelMismatchError unless the model's UNet has every site with its width."""
     unet = unet_of(model)
@@ -70,13 +76,32 @@ def check_fits(
         try:
             found = f"{width_of(unet, site)} channels"
         except LookupError:
-            found = "no such place"
+            found = "no such site"
         if found != f"{width} channels":
-            raise ModelMismatchError(
-                f"{what} was made for another model: it needs {width} channels at {site.key}, but the loaded model "
-                f"({model_name(model)}) has {found}; use both for the same family (Stable Diffusion 1.5, or the "
-                "tiny model)"
-            )
+            raise _mismatch(model, what, f"{width} channels at {site.key}", found)
+
+
+def check_heads(model: BaseModel, num_heads: Mapping[Site, int], what: str) -> None:
+    """ModelMismatchError unless the self-attention at every site has as many heads."""
+    unet = unet_of(model)
+    for site, heads in num_heads.items():
+        found = transformer_at(unet, site).attn1.heads
+        if found != heads:
+            raise _mismatch(model, what, f"{heads} attention heads at {site.key}", f"{found}")
+
+
+def check_text(model: BaseModel, channels: int, what: str) -> None:
+    """ModelMismatchError unless the model's text embeddings have so many channels."""
+    found = unet_of(model).middle_block[1].transformer_blocks[0].attn2.to_k.in_features
+    if found != channels:
+        raise _mismatch(model, what, f"text embeddings of {channels} channels", f"{found}")
+
+
+def _mismatch(model: BaseModel, what: str, needed: str, found: str) -> ModelMismatchError:
+    return ModelMismatchError(
+        f"{what} was made for another model: it needs {needed}, but the loaded model ({model_name(model)}) has {found}; "
+        "use both for the same family (Stable Diffusion 1.5, or the tiny model)"
+    )
 
 
 def _spatial_transformer(unet: UNetModel, site: Site) -> SpatialTransformer:

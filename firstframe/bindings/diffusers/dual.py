@@ -54,10 +54,10 @@ def _outputs(
     if seeing:
         together = _evaluate(injection, latents, timestep, torch.cat([prompts[branch] for branch in seeing]))
         outputs.update(zip(seeing, together.chunk(len(seeing)), strict=True))
-    if "none" in branches:
+    if "uncond" in branches:
         injection.sees_picture = False
         try:
-            outputs["none"] = _evaluate(injection, blind, timestep, no_text)
+            outputs["uncond"] = _evaluate(injection, blind, timestep, no_text)
         finally:
             injection.sees_picture = True
     return outputs

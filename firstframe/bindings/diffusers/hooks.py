@@ -14,8 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ...modules.adapter import I2VAdapter
-from ...modules.image_tokens import ImageTokenAdapter, ImageTokenAttention
+from ...modules.i2v_adapter import I2VAdapter
+from ...modules.image_prompt import ImageTokenAdapter, ImageTokenAttention
 from ...modules.motion import MotionModule
 from ...shapes import fold_frames, unfold_frames
 from ...sites import Site
@@ -100,7 +100,7 @@ class ImageTokenHooks:
 
     @property
     def _used(self) -> bool:
-        return self.injection.image_scale != 0.0 and self.injection.sees_picture
+        return self.injection.image_token_scale != 0.0 and self.injection.sees_picture
 
     def split(self, _: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> Any:
         """Before the attention."""
@@ -111,7 +111,7 @@ class ImageTokenHooks:
     def attend(self, _: nn.Module, args: Any, query: Tensor) -> None:
         """After the query's projection."""
         if self._used:
-            self.residual = self.injection.image_scale * self.leaf(query, self.tokens)
+            self.residual = self.injection.image_token_scale * self.leaf(query, self.tokens)
         del self.tokens
 
     def add(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ...errors import FramesError, InjectionError, ModelMismatchError
-from ...modules.adapter import I2VAdapter
-from ...modules.image_tokens import ImageTokenAdapter
+from ...modules.i2v_adapter import I2VAdapter
+from ...modules.image_prompt import ImageTokenAdapter
 from ...modules.motion import MotionModule
 from ...modules.retention import RetentionBranch
 from ...sites import Site, UNetConfig, check_sites
@@ -48,7 +48,7 @@ class Injection:
     retention: Retention | None = None
     motion_scale: float = 1.0
     adapter_scale: float = 1.0
-    image_scale: float = 1.0
+    image_token_scale: float = 1.0
     retention_scale: float = 1.0
     sees_picture: bool = True
     positions: Tensor | None = None
@@ -81,7 +81,7 @@ def inject(
     num_frames: int,
     motion_scale: float = 1.0,
     adapter_scale: float = 1.0,
-    image_scale: float = 1.0,
+    image_token_scale: float = 1.0,
     retention_scale: float = 1.0,
 ) -> Injection:
     """Attach parts to ``unet`` until ``eject()``; gradients flow through all of them.
@@ -97,7 +97,7 @@ def inject(
     if _ATTACHED in unet.__dict__:
         raise InjectionError("this UNet already has FirstFrame parts attached; eject() them first")
     parts = (motion, adapter, image_tokens, retention)
-    scales = (motion_scale, adapter_scale, image_scale, retention_scale)
+    scales = (motion_scale, adapter_scale, image_token_scale, retention_scale)
     injection = Injection(unet, num_frames, *parts, *scales)
     _check(injection, unet_config(unet))
     unet.__dict__[_ATTACHED] = injection

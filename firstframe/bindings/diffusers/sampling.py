@@ -10,8 +10,8 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from ...errors import FirstFrameError, FramesError, ModelMismatchError
-from ...modules.adapter import I2VAdapter
-from ...modules.image_tokens import ImageTokenAdapter
+from ...modules.i2v_adapter import I2VAdapter
+from ...modules.image_prompt import ImageTokenAdapter
 from ...modules.motion import MotionModule
 from ...sampling.guidance import DualGuidance
 from ...sampling.prior import frame_similarity_prior, mask_generator
@@ -177,7 +177,7 @@ def animate(
     retention: Retention | None = None,
     motion_scale: float = 1.0,
     adapter_scale: float = 1.0,
-    image_scale: float = 1.0,
+    image_token_scale: float = 1.0,
     retention_scale: float = 1.0,
     scheduler: DDIMScheduler | None = None,
     progress: Progress | None = None,
@@ -205,7 +205,7 @@ def animate(
         num_frames=settings.num_frames,
         motion_scale=motion_scale,
         adapter_scale=adapter_scale,
-        image_scale=image_scale,
+        image_token_scale=image_token_scale,
         retention_scale=retention_scale,
     ) as injection:
         first_frame = reference if settings.hold_first_frame else None

@@ -1,14 +1,17 @@
-"""The resampler of IP-Adapter Plus: from what an image encoder saw to a few image tokens."""
+"""IP-Adapter Plus, the content adapter: image features become a few tokens, and every text attention reads them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from .attention import AttentionFunction, scaled_dot_product_attention
+from ..sites import Site
+from .backend import TORCH, Backend
+from .site_modules import SiteModules
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,13 @@ class ResamplerConfig:
 
 
 class PerceiverAttention(nn.Module):
-    """Tokens that look at the picture's features and at each other (Perceiver Resampler, arXiv 2204.14198)."""
+    """Attention of the tokens to the image's features and to each other (Perceiver Resampler, arXiv 2204.14198)."""
 
-    def __init__(self, config: ResamplerConfig, operations: Any, attention: AttentionFunction) -> None:
+    def __init__(self, config: ResamplerConfig, backend: Backend) -> None:
         super().__init__()
-        width = config.width
+        operations, width = backend.operations, config.width
         self.num_heads = width // config.head_dim
-        self.attention = attention
+        self.attention = backend.attention
         self.norm1 = operations.LayerNorm(width)
         self.norm2 = operations.LayerNorm(width)
         self.to_q = operations.Linear(width, width, bias=False)
@@ -56,21 +59,17 @@ class Resampler(nn.Module):
     Keys of the state dict are those of the published files behind their prefix ``image_proj``.
     """
 
-    def __init__(
-        self,
-        config: ResamplerConfig,
-        operations: Any = nn,
-        attention: AttentionFunction = scaled_dot_product_attention,
-    ) -> None:
+    def __init__(self, config: ResamplerConfig, backend: Backend = TORCH) -> None:
         super().__init__()
         self.config = config
+        operations = backend.operations
         width, inside = config.width, config.feed_forward * config.width
         self.latents = nn.Parameter(torch.randn(1, config.num_tokens, width) / width**0.5)
         self.proj_in = operations.Linear(config.feature_dim, width)
         self.layers = nn.ModuleList(
             nn.ModuleList(
                 [
-                    PerceiverAttention(config, operations, attention),
+                    PerceiverAttention(config, backend),
                     nn.Sequential(
                         operations.LayerNorm(width),
                         operations.Linear(width, inside, bias=False),
@@ -94,3 +93,39 @@ class Resampler(nn.Module):
             tokens = tokens + feed_forward(tokens)
         out: Tensor = self.norm_out(self.proj_out(tokens))
         return out
+
+
+class ImageTokenAttention(nn.Module):
+    """Decoupled cross-attention (IP-Adapter, arXiv 2308.06721, Equation 5).
+
+    ``Attn(Q, T W_K', T W_V')`` with the query of the base's text cross-attention, to be added before
+    the base's own output projection.
+    """
+
+    def __init__(self, channels: int, token_dim: int, num_heads: int, backend: Backend = TORCH) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attention = backend.attention
+        self.to_k_ip = backend.operations.Linear(token_dim, channels, bias=False)
+        self.to_v_ip = backend.operations.Linear(token_dim, channels, bias=False)
+
+    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """``query`` (B, N, C) and image ``tokens`` (B, M, D) to (B, N, C)."""
+        return self.attention(query, self.to_k_ip(tokens), self.to_v_ip(tokens), self.num_heads)
+
+
+class ImageTokenAdapter(SiteModules[ImageTokenAttention]):
+    """An :class:`ImageTokenAttention` per site, for ``num_tokens`` tokens of width ``token_dim``."""
+
+    def __init__(
+        self,
+        sites: Mapping[Site, int],
+        token_dim: int,
+        num_heads: int,
+        num_tokens: int = 16,
+        backend: Backend = TORCH,
+    ) -> None:
+        super().__init__(sites, lambda width: ImageTokenAttention(width, token_dim, num_heads, backend))
+        self.num_heads = num_heads
+        self.num_tokens = num_tokens
+        self.token_dim = token_dim

@@ -2,10 +2,28 @@ from __future__ import annotations
 
 import torch
 
-from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.i2v_adapter import CrossFrameAttention, I2VAdapter
 from firstframe.sites import SD15, Site
 
 SITES = {Site("down", 0, 0): 8, Site("mid", 0, 0): 16}
+
+
+def test_frames_do_not_mix(generator: torch.Generator) -> None:
+    leaf = CrossFrameAttention(8, 2)
+    torch.nn.init.normal_(leaf.to_out.weight, generator=generator)
+    x = torch.randn(2, 3, 4, 8, generator=generator)
+    key0, value0 = torch.randn(2, 2, 4, 8, generator=generator)
+    together = leaf(x, key0, value0)
+    for frame in range(3):
+        alone = leaf(x[:, frame : frame + 1], key0, value0)
+        torch.testing.assert_close(together[:, frame : frame + 1], alone)
+
+
+def test_untrained_adds_exact_zero(generator: torch.Generator) -> None:
+    leaf = CrossFrameAttention(8, 2)
+    x = torch.randn(1, 3, 4, 8, generator=generator)
+    key0, value0 = torch.randn(2, 1, 4, 8, generator=generator)
+    assert leaf(x, key0, value0).eq(0).all()
 
 
 def test_state_dict_names_sites() -> None:

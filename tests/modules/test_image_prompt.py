@@ -1,11 +1,12 @@
-"""The resampler against diffusers' own of IP-Adapter Plus."""
+"""The resampler against diffusers' own of IP-Adapter Plus, and the attention to image tokens."""
 
 from __future__ import annotations
 
 import torch
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 
-from firstframe.modules.resampler import Resampler, ResamplerConfig
+from firstframe.modules.image_prompt import ImageTokenAdapter, Resampler, ResamplerConfig
+from firstframe.sites import Site
 
 SMALL = ResamplerConfig(feature_dim=20, width=32, token_dim=24, num_tokens=5, depth=3, head_dim=8)
 
@@ -49,3 +50,15 @@ def test_published_sizes() -> None:
     assert state["latents"].shape == (1, 16, 768)
     assert state["proj_in.weight"].shape == (768, 1280)
     assert state["layers.3.1.3.weight"].shape == (768, 3072)
+
+
+def test_tokens_are_attended_at_each_site(generator: torch.Generator) -> None:
+    """Equation 5 of IP-Adapter with one token: its value, whatever the query."""
+    adapter = ImageTokenAdapter({Site("down", 0, 0): 8, Site("mid", 0, 0): 16}, token_dim=6, num_heads=2)
+    assert set(adapter.state_dict()) == {
+        f"sites.{site}.to_{name}_ip.weight" for site in ("down_0_0", "mid_0_0") for name in ("k", "v")
+    }
+    query = torch.randn(2, 5, 16, generator=generator)
+    tokens = torch.randn(2, 1, 6, generator=generator)
+    leaf = adapter[Site("mid", 0, 0)]
+    torch.testing.assert_close(leaf(query, tokens), leaf.to_v_ip(tokens).expand(2, 5, 16))
