@@ -9,8 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..tiny.scenes import DIRECTIONS, Scene, dusk, render, sample_scene
-from ..training.data import held_out_seed
+from ..tiny.scenes import DIRECTIONS, Scene, dusk, held_out_seed, render, sample_scene
 
 Look = Literal["plain", "dusk"]
 ACTIONS = (

@@ -1,4 +1,4 @@
-"""Training of the tiny autoencoder: 8 x 8 pixels to one latent of four channels.
+"""The tiny autoencoder: 8 x 8 pixels to one latent of four channels.
 
 Its architecture is that of the "tiny autoencoder" for Stable Diffusion (TAESD), without normalisation layers.
 A KL autoencoder of the usual build was tried first: with 64 channels its 32 norm groups hold two channels
@@ -8,41 +8,13 @@ each, which takes the colour out of the picture, and after 2,500 steps it still 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny
-from kornia.filters import spatial_gradient
-from kornia.losses import ssim_loss
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .config import AUTOENCODER
-
-SSIM_WEIGHT = 0.1
-EDGE_WEIGHT = 0.5
-MOMENT_WEIGHT = 0.05
-LATENT_NOISE = 0.05
-SCALES = (1, 4, 8)
-
-
-def autoencoder_loss(model: Any, pixels: Tensor) -> Tensor:
-    """Absolute error at three scales and of edges, structural dissimilarity, and latents kept at unit variance.
-
-    The latents get a little noise before they are decoded, so that near latents mean near pictures.
-
-    Args:
-        model: an AutoencoderTiny.
-        pixels: (B, 3, H, W) in [-1, 1].
-    """
-    latents = model.encoder(pixels)
-    decoded = model.decoder(latents + LATENT_NOISE * torch.randn_like(latents)).float()
-    difference = decoded - pixels
-    error = torch.stack([functional.avg_pool2d(difference, scale).abs().mean() for scale in SCALES]).sum()
-    edges = spatial_gradient(difference).abs().mean()
-    similarity: Tensor = ssim_loss(decoded / 2 + 0.5, pixels / 2 + 0.5, window_size=7)
-    return error + EDGE_WEIGHT * edges + SSIM_WEIGHT * similarity + MOMENT_WEIGHT * _moments(latents.float())
 
 
 @torch.no_grad()
@@ -78,9 +50,3 @@ def open_autoencoder(file: Path) -> AutoencoderTiny:
     model = AutoencoderTiny(**AUTOENCODER)
     model.load_state_dict(load_file(file))
     return model
-
-
-def _moments(latents: Tensor) -> Tensor:
-    """How far each channel is from mean 0 and deviation 1."""
-    deviation, mean = torch.std_mean(latents, (0, 2, 3))
-    return mean.square().mean() + (deviation - 1).square().mean()

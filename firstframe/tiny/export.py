@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..training.diffusion import Denoiser, new_adapter, new_base, new_motion
-from ..training.loop import history
+from ..training.log import history
 from ..weights import I2V_ADAPTER, MOTION_MODULE, RETENTION, load, load_state_dict, save, save_state_dict
 from .autoencoder import open_autoencoder
+from .denoiser import new_base, new_motion, with_adapter
 from .files import weights_file
 
 
@@ -34,7 +34,7 @@ def export_base(runs: Path) -> None:
 
 def export_adapter(runs: Path) -> None:
     """Write the adapter's file."""
-    model = _with_adapter(runs)
+    model = with_adapter(runs / "adapter_whole" / "final.safetensors")
     story = _story(runs, "adapter", "adapter_whole")
     save(I2V_ADAPTER, weights_file("i2v_adapter"), model.adapter, story, torch.float16)
 
@@ -50,12 +50,6 @@ def export_look(runs: Path) -> None:
     lora = load_state_dict(runs / "look" / "final.safetensors")
     halves = {name: weight.half() for name, weight in lora.items()}
     save_state_dict(weights_file("look_lora"), halves, _story(runs, "look"))
-
-
-def _with_adapter(runs: Path) -> Denoiser:
-    model = new_base(motion=new_motion())
-    model.parts["adapter"] = new_adapter(model.unet)
-    return new_base(runs / "adapter_whole" / "final.safetensors", **dict(model.parts))
 
 
 def _half(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from ..modules.retention import RetentionBranch
 from ..weights import I2V_ADAPTER, MOTION_MODULE, RETENTION, load
 from .config import AUTOENCODER, NOISE_SCHEDULE, TEXT_ENCODER, UNET
 from .files import weights_file
-from .text import known_tokens, tokenize
+from .text import caption_ends, known_tokens, tokenize
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class TinyModel:
 
 def new_text_encoder() -> CLIPTextModel:
     """A text encoder with random weights and one embedding for each known token, and one for all others."""
-    start, end = tokenize([""])[0, :2].tolist()
+    start, end = caption_ends()
     ends = {"bos_token_id": start, "eos_token_id": end, "pad_token_id": end}
     return CLIPTextModel(CLIPTextConfig(vocab_size=len(known_tokens()) + 1, **ends, **TEXT_ENCODER))
 

@@ -35,6 +35,11 @@ def known_tokens() -> list[int]:
     return sorted([*vocabulary().values(), START, END])
 
 
+def caption_ends() -> tuple[int, int]:
+    """Rows of the embedding for a caption's start and end."""
+    return known_tokens().index(START), known_tokens().index(END)
+
+
 def tokenize(prompts: list[str]) -> Tensor:
     """Rows of the embedding, (B, 77), padded with the end token as Stable Diffusion 1.5 does."""
     row_of = {token: row for row, token in enumerate(known_tokens())}

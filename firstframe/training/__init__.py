@@ -1,1 +1,1 @@
-"""Training: rendered scenes, cached latents, and the loops that make the tiny model."""
+"""Training on any clips: the loop, the losses and the batches. Nothing in here knows a model's words or scenes."""

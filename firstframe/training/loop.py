@@ -1,23 +1,23 @@
-"""The training loop that every stage shares: accelerate, AdamW, cosine rate, EMA, resume, progress and log."""
+"""The training loop that every stage shares: AdamW, cosine rate, EMA, checkpoints, log."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
-from diffusers.training_utils import EMAModel
+from diffusers.training_utils import EMAModel, set_seed
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
-from tqdm.auto import tqdm
+from torch.utils._pytree import tree_map_only
+
+from .data import DRAWS, seed_of
+from .log import Log
+from .precision import forward_in_bf16
 
 Loss = Callable[[Any, Any], Tensor]
 M = TypeVar("M", bound=nn.Module)
@@ -30,10 +30,14 @@ class LoopConfig:
     Attributes:
         steps: optimiser steps in all; the learning rate falls along a cosine to zero at the last one.
         learning_rate: at its peak, after ``warmup`` steps.
-        ema_decay: of the averaged weights that are saved; warmed up from 0, so that early weights fade.
         batch_size: of the batches, for the record.
-        precision: "bf16" or "no", of the forward pass; weights and averages stay fp32.
-        save_every: steps between two checkpoints.
+        warmup: steps.
+        ema_decay: of the averaged weights that are saved; warmed up from 0, so that early weights fade.
+        weight_decay: of AdamW.
+        precision: "bf16" or "no", of the model's forward pass; weights, averages and the loss stay fp32.
+        save_every: seconds between two checkpoints.
+        log_every: steps to a line of the log. Checkpoints are written with lines of the log.
+        seed: every draw of a step follows from it and from the step's number.
     """
 
     steps: int
@@ -43,120 +47,95 @@ class LoopConfig:
     ema_decay: float = 0.998
     weight_decay: float = 1e-2
     precision: str = "bf16"
-    save_every: int = 100
+    save_every: float = 120.0
     log_every: int = 20
     seed: int = 0
 
 
-def train(model: M, batches: Iterator[Any], loss: Loss, config: LoopConfig, folder: Path) -> M:
-    """Train the parameters of ``model`` that require gradients; returns it with the averaged weights in place.
+def train(
+    model: M, batches: Callable[[int], Any], loss: Loss, config: LoopConfig, folder: Path, device: torch.device
+) -> M:
+    """Train the parameters of ``model`` that require gradients.
 
-    A run that was cut off goes on from its last checkpoint in ``folder`` when called again.
+    A run that was cut off goes on from its last checkpoint in ``folder`` when called again, with the batches and the
+    draws that it would have had.
 
     Args:
-        model: the module to train, handed to ``loss`` with a batch.
-        batches: endless iterator of batches (CPU tensors or anything ``loss`` understands).
+        model: the module to train, moved to ``device`` and handed to ``loss`` with a batch.
+        batches: the batch of each step, from 0; its tensors are moved to ``device`` where they are not there.
         loss: ``loss(model, batch)`` -> scalar.
         config: see :class:`LoopConfig`.
-        folder: gets ``checkpoint/`` and ``log.jsonl``.
+        folder: gets ``checkpoint.pt``, ``config.json`` and ``log.jsonl``.
+        device: where everything is computed.
+
+    Returns:
+        The model, with the averaged weights in place.
     """
-    set_seed(config.seed)
-    accelerator = Accelerator(mixed_precision=config.precision)
-    weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        weights, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
-    )
-    schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup, config.steps)
-    ema = EMAModel(weights, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
-    ema.to(accelerator.device)
-    prepared, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
-    progress = _Progress()
-    accelerator.register_for_checkpointing(ema, progress)
-    checkpoint = folder / "checkpoint"
-    if checkpoint.is_dir():
-        accelerator.load_state(str(checkpoint))
-    with FullPrecisionAttention(), _Log(folder, config, progress) as log:
-        while progress.step < config.steps:
-            value = loss(prepared, next(batches))
-            accelerator.backward(value)
-            accelerator.clip_grad_norm_(weights, 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            ema.step(weights)
-            progress.step += 1
-            log.add(value.detach(), schedule.get_last_lr()[0])
-            if progress.step % config.save_every == 0 or progress.step == config.steps:
-                accelerator.save_state(str(checkpoint))
-    ema.copy_to(weights)
+    state = _State(model.to(device), config)
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        state.load_state_dict(torch.load(checkpoint, map_location=device, weights_only=True))
+    cast = forward_in_bf16(model, device) if config.precision == "bf16" else nullcontext()
+    saved = time.monotonic()
+    with cast, Log(folder, asdict(config), state.step, config.log_every) as log:
+        while state.step < config.steps:
+            set_seed(seed_of(DRAWS, config.seed, state.step))
+            batch = _moved(batches(state.step), device)
+            value = loss(model, batch)
+            torch.autograd.backward(value)
+            rate = state.update()
+            line = log.add(value.detach(), rate)
+            if state.step == config.steps or (line and time.monotonic() - saved >= config.save_every):
+                _save(state.state_dict(), checkpoint)
+                saved = time.monotonic()
+    state.ema.copy_to(state.weights)
     return model
 
 
-def history(folder: Path) -> dict[str, Any]:
-    """What a finished run did: its name, its configuration, and the mean loss of its last 200 steps."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
-    last = [line["loss"] for line in lines if line["step"] > config["steps"] - 200]
-    return {"stage": folder.name, **config, "last_loss": round(sum(last) / len(last), 4)}
+def _moved(batch: Any, device: torch.device) -> Any:
+    return tree_map_only(Tensor, lambda tensor: tensor.to(device, non_blocking=True), batch)
 
 
-class _Progress:
-    """The step count, as a thing that accelerate can save."""
+def _save(state: dict[str, Any], file: Path) -> None:
+    """In two steps, so that a run that is cut off meanwhile keeps its last checkpoint."""
+    unfinished = file.with_suffix(".part")
+    torch.save(state, unfinished)
+    unfinished.replace(file)
 
-    step = 0
 
-    def state_dict(self) -> dict[str, int]:
-        return {"step": self.step}
+class _State:
+    """Everything that changes from step to step."""
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def __init__(self, model: nn.Module, config: LoopConfig) -> None:
+        self.step = 0
+        self.model = model
+        self.weights = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.weights, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
+        )
+        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, config.warmup, config.steps)
+        self.ema = EMAModel(self.weights, decay=config.ema_decay, use_ema_warmup=True, power=0.75, foreach=True)
+        self.ema.to(self.weights[0].device)
+
+    def update(self) -> float:
+        """One step of the optimiser; the learning rate of the next."""
+        nn.utils.clip_grad_norm_(self.weights, 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        self.ema.step(self.weights)
+        self.step += 1
+        rate: float = self.schedule.get_last_lr()[0]
+        return rate
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule, "ema": self.ema}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, **{name: part.state_dict() for name, part in self._parts.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-
-
-class _Log:
-    """Progress bar and ``log.jsonl``: one line per ``log_every`` steps with their mean loss."""
-
-    def __init__(self, folder: Path, config: LoopConfig, progress: _Progress) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(asdict(config), indent=1))
-        self.file = (folder / "log.jsonl").open("a", encoding="utf-8")
-        self.bar = tqdm(total=config.steps, initial=progress.step, desc=folder.name, mininterval=5)
-        self.config, self.progress, self.losses, self.since = config, progress, list[Tensor](), time.monotonic()
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-        self.bar.close()
-
-    def add(self, loss: Tensor, learning_rate: float) -> None:
-        self.losses.append(loss)
-        self.bar.update()
-        if len(self.losses) < self.config.log_every:
-            return
-        mean, now = torch.stack(self.losses).mean().item(), time.monotonic()
-        entry = {
-            "step": self.progress.step,
-            "loss": round(mean, 5),
-            "learning_rate": learning_rate,
-            "seconds_per_step": round((now - self.since) / len(self.losses), 3),
-        }
-        self.file.write(json.dumps(entry) + "\n")
-        self.file.flush()
-        self.bar.set_postfix(loss=f"{mean:.4f}")
-        self.losses.clear()
-        self.since = now
-
-
-class FullPrecisionAttention(TorchFunctionMode):
-    """Attention in fp32 under a bf16 autocast: its gradient in bf16 is slow on CPUs."""
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if function is not functional.scaled_dot_product_attention:
-            return function(*args, **(kwargs or {}))
-        query, key, value = args[:3]
-        with torch.autocast(query.device.type, enabled=False):
-            result = function(query.float(), key.float(), value.float(), *args[3:], **(kwargs or {}))
-        return result.to(query.dtype)
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])

@@ -14,7 +14,7 @@ from firstframe.experiments.prior import TABLE, as_table, measure_prior
 from firstframe.experiments.scenes import held_out_clips
 from firstframe.experiments.tiny import measure_tiny
 from firstframe.experiments.variants import VARIANTS, all_numbers, make_clip, round_trip
-from firstframe.training.data import training_seed
+from firstframe.tiny.scenes import training_seed
 
 SETTINGS = SamplingSettings(num_frames=4, steps=1, cfg=1.0)
 

@@ -15,11 +15,12 @@ from firstframe.tiny.scenes import (
     SHAPES,
     SPEEDS,
     caption_words,
+    held_out_seed,
     path,
     render,
     sample_scene,
+    training_seed,
 )
-from firstframe.training.data import held_out_seed, training_seed
 
 
 def test_same_seed_same_clip() -> None:

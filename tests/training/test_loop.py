@@ -3,64 +3,109 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from firstframe.training.loop import FullPrecisionAttention, LoopConfig, history, train
+from firstframe.training.log import Log, history
+from firstframe.training.loop import LoopConfig, train
+from firstframe.training.precision import FullPrecisionAttention, forward_in_bf16
+
+CPU = torch.device("cpu")
+CONFIG = LoopConfig(120, 0.05, 16, warmup=5, ema_decay=0.9, precision="no", save_every=0, log_every=10)
 
 
-def batches(seed: int = 0) -> Iterator[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        yield torch.randn(16, 3, generator=generator)
+def batches(step: int) -> Tensor:
+    return torch.randn(16, 3, generator=torch.Generator().manual_seed(step))
 
 
 def loss(model: nn.Module, x: Tensor) -> Tensor:
-    return (model(x) - x.sum(1, keepdim=True)).square().mean()
+    """Of a sum, with a little noise that is drawn anew in each step."""
+    return (model(x + 0.01 * torch.randn_like(x)) - x.sum(1, keepdim=True)).square().mean()
 
 
-def config(steps: int) -> LoopConfig:
-    return LoopConfig(steps, 0.05, 16, warmup=5, ema_decay=0.9, precision="no", save_every=20, log_every=10)
+def new_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Linear(3, 1)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def test_learns_and_logs(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = train(nn.Linear(3, 1), batches(), loss, config(120), tmp_path)
-    assert loss(model, next(batches(1))) < 0.01
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(10, 121, 10))
-    assert lines[-1]["loss"] < lines[0]["loss"] / 10
-    assert history(tmp_path)["steps"] == 120
+    model = train(new_model(), batches, loss, CONFIG, tmp_path, CPU)
+    assert loss(model, batches(1000)) < 0.01
+    assert [line["step"] for line in lines(tmp_path)] == list(range(10, 121, 10))
+    assert lines(tmp_path)[-1]["loss"] < lines(tmp_path)[0]["loss"] / 10
+    assert history(tmp_path)["steps"] == 120 and history(tmp_path)["precision"] == "no"
 
 
-def test_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    class Interrupted(Exception):
-        pass
+class Interrupted(Exception):
+    pass
 
-    def breaking(seen: list[int]) -> Iterator[Tensor]:
-        for batch in batches():
-            seen.append(1)
-            if len(seen) > 45:
-                raise Interrupted
-            yield batch
 
-    torch.manual_seed(0)
-    try:
-        train(nn.Linear(3, 1), breaking([]), loss, config(60), tmp_path)
-    except Interrupted:
-        pass
-    else:
-        raise AssertionError("the run was not cut off")
+def test_a_run_that_was_cut_off_ends_as_one_that_was_not(tmp_path: Path) -> None:
     seen = list[int]()
-    model = train(nn.Linear(3, 1), breaking(seen), loss, config(60), tmp_path)
-    assert len(seen) == 20  # the checkpoint was at step 40
-    assert loss(model, next(batches(1))) < 0.1
+
+    def interrupted(step: int) -> Tensor:
+        seen.append(step)
+        if len(seen) == 46:
+            raise Interrupted
+        return batches(step)
+
+    whole = train(new_model(), batches, loss, CONFIG, tmp_path / "whole", CPU)
+    with pytest.raises(Interrupted):
+        train(new_model(), interrupted, loss, CONFIG, tmp_path / "cut", CPU)
+    torch.manual_seed(1)  # neither the weights nor the draws of the second call depend on what came before it
+    cut = train(nn.Linear(3, 1), interrupted, loss, CONFIG, tmp_path / "cut", CPU)
+    assert seen[46:] == list(range(40, 120))  # the checkpoint was at step 40
+    assert torch.equal(whole.weight, cut.weight) and torch.equal(whole.bias, cut.bias)
+    kept = [[{**line, "seconds_per_step": 0} for line in lines(tmp_path / name)] for name in ("whole", "cut")]
+    assert kept[0] == kept[1]
 
 
-def test_attention_runs_in_full_precision() -> None:
+def test_checkpoints_are_written_by_time_and_at_the_end(tmp_path: Path) -> None:
+    def checked(step: int) -> Tensor:
+        assert not (tmp_path / "checkpoint.pt").exists()
+        return batches(step)
+
+    train(new_model(), checked, loss, replace(CONFIG, save_every=3600), tmp_path, CPU)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 120
+
+
+def test_lines_after_the_checkpoint_are_taken_out(tmp_path: Path) -> None:
+    for step in (0, 20):
+        with Log(tmp_path, {"steps": 40}, step, every=10) as log:
+            for _ in range(40 - step):
+                log.add(torch.tensor(float(step)), 0.1)
+    assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(10, 0.0), (20, 0.0), (30, 20.0), (40, 20.0)]
+
+
+def test_the_forward_pass_is_in_bf16_and_nothing_else() -> None:
+    model, x = new_model(), batches(0)
+    with forward_in_bf16(model, CPU):
+        assert model(x).dtype == torch.bfloat16 and (x @ x.T).dtype == torch.float32
+    assert model(x).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("bf16", torch.bfloat16), ("no", torch.float32)])
+def test_training_is_in_the_precision_that_it_says(tmp_path: Path, precision: str, expected: torch.dtype) -> None:
+    seen = set()
+
+    def noted(model: nn.Module, x: Tensor) -> Tensor:
+        seen.add(model(x).dtype)
+        return loss(model, x)
+
+    train(new_model(), batches, noted, replace(CONFIG, steps=2, precision=precision), tmp_path, CPU)
+    assert seen == {expected}
+
+
+def test_attention_runs_in_full_precision_on_the_cpu() -> None:
     query = torch.randn(1, 2, 8, 4, dtype=torch.bfloat16)
     expected = nn.functional.scaled_dot_product_attention(query.float(), query.float(), query.float())
     with FullPrecisionAttention(), torch.autocast("cpu", torch.bfloat16):

@@ -1,7 +1,19 @@
 """Captioned scenes with known motion, rendered from a seed: data that anyone can make again."""
 
 from .render import Clip, path, render
-from .scene import BACKWARDS, CAMERAS, COLOURS, DIRECTIONS, SHAPES, SPEEDS, Scene, caption_words, sample_scene
+from .scene import (
+    BACKWARDS,
+    CAMERAS,
+    COLOURS,
+    DIRECTIONS,
+    SHAPES,
+    SPEEDS,
+    Scene,
+    caption_words,
+    held_out_seed,
+    sample_scene,
+    training_seed,
+)
 from .style import dusk
 
 __all__ = [
@@ -15,7 +27,9 @@ __all__ = [
     "Scene",
     "caption_words",
     "dusk",
+    "held_out_seed",
     "path",
     "render",
     "sample_scene",
+    "training_seed",
 ]

@@ -80,6 +80,16 @@ class Scene:
         return dx * SPEEDS[self.speed], dy * SPEEDS[self.speed]
 
 
+def training_seed(index: int) -> int:
+    """Seed of the training scene with this index, even."""
+    return 2 * index
+
+
+def held_out_seed(index: int) -> int:
+    """Seed of a scene that no training saw, odd."""
+    return 2 * index + 1
+
+
 def caption_words() -> list[str]:
     """Every word that a caption can contain, sorted."""
     spoken = ["a moves ,", *SHAPES, *COLOURS, *DIRECTIONS, *SPEEDS, *CAMERAS]

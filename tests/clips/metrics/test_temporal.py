@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from firstframe.clips.metrics import flow_score, measured_direction, optical_flow, warping_error
-from firstframe.tiny.scenes import render, sample_scene
+from firstframe.tiny.scenes import held_out_seed, render, sample_scene
 from firstframe.tiny.scenes.render import Clip
 from firstframe.tiny.scenes.scene import Scene
-from firstframe.training.data import held_out_seed
 
 COUNT = 40
 

@@ -1,0 +1,30 @@
+"""Untrained adapters and branches for a base: they change nothing until they are trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from diffusers import UNet2DConditionModel
+
+from ..bindings.diffusers import transformer_block, unet_config
+from ..modules.i2v_adapter import I2VAdapter
+from ..modules.motion import MotionModule
+from ..modules.retention import STEM_CHANNELS, RetentionBranch, RetentionConfig
+
+
+def new_adapter(unet: UNet2DConditionModel) -> I2VAdapter:
+    """An adapter with queries copied from ``unet`` and output projections zero (arXiv 2312.16693, section 3.2)."""
+    config = unet_config(unet)
+    adapter = I2VAdapter(config.attention_sites, config.num_heads)
+    adapter.copy_queries(lambda site: transformer_block(unet, site).get_parameter("attn1.to_q.weight"))
+    return adapter
+
+
+def new_retention(
+    unet: UNet2DConditionModel, motion: MotionModule, stem_channels: tuple[int, ...] = STEM_CHANNELS
+) -> RetentionBranch:
+    """A branch with the base's down blocks copied and projections zero (arXiv 2312.03018)."""
+    config = RetentionConfig(unet_config(unet), replace(motion.config, mid=False), stem_channels)
+    branch = RetentionBranch(config)
+    branch.copy_base(unet.state_dict(), motion)
+    return branch
