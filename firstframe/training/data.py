@@ -19,20 +19,11 @@ from torch import Tensor
 from tqdm.auto import tqdm, trange
 
 from ..tiny.scenes import Scene, path, render, sample_scene
+from ..tiny.scenes.seeds import training_seed
 from ..tiny.scenes.texture import real_crop
 
 NUM_FRAMES = 16
 SIZE = 128
-
-
-def training_seed(index: int) -> int:
-    """Seed of the training scene with this index."""
-    return 2 * index
-
-
-def held_out_seed(index: int) -> int:
-    """Seed of a scene that no training saw."""
-    return 2 * index + 1
 
 
 def render_scenes(file: Path, count: int) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from firstframe.tiny.scenes import (
     render,
     sample_scene,
 )
-from firstframe.training.data import held_out_seed, training_seed
+from firstframe.tiny.scenes.seeds import held_out_seed, training_seed
 
 
 def test_same_seed_same_clip() -> None:

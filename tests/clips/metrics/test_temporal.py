@@ -11,7 +11,7 @@ from firstframe.clips.metrics import flow_score, measured_direction, optical_flo
 from firstframe.tiny.scenes import render, sample_scene
 from firstframe.tiny.scenes.render import Clip
 from firstframe.tiny.scenes.scene import Scene
-from firstframe.training.data import held_out_seed
+from firstframe.tiny.scenes.seeds import held_out_seed
 
 COUNT = 40
 
