@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ..experiments.experiment import Report, Setup
 
 SECTIONS = ("parts", "actions", "image_scale", "prior", "other_look")
-PACKAGES = {"cv2": "opencv-python-headless", "jinja2": "jinja2", "joblib": "joblib", "skimage": "scikit-image"}
 Out = Annotated[Path, typer.Option("-o", "--out", "--report", help="Folder to write to.")]
 
 app = typer.Typer(help="Measure the tiny model on rendered scenes.", no_args_is_help=True)

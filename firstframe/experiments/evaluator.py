@@ -18,13 +18,11 @@ from ..tiny.scenes.target import Target
 from .experiment import Clip
 from .methods import make_clip
 
-Numbers = dict[str, float]
-
 
 class Measured(NamedTuple):
     """The numbers of a clip, and its frames (F, H, W, 3) where they are shown."""
 
-    numbers: Numbers
+    numbers: dict[str, float]
     frames: NDArray[np.uint8] | None
 
 
@@ -57,7 +55,7 @@ class Evaluator:
         return self.model, clip, key
 
 
-def evaluate(frames: Tensor, target: Target) -> Numbers:
+def evaluate(frames: Tensor, target: Target) -> dict[str, float]:
     """Compare a clip (F, H, W, 3) with its target.
 
     direction_accuracy is 1 where the measured motion goes where the caption says, else 0.

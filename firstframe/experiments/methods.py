@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from ..bindings.diffusers import SamplingSettings
@@ -34,25 +33,21 @@ _STRENGTHS = {
 
 def make_clip(model: TinyModel, method: str, target: Target, settings: SamplingSettings) -> Tensor:
     """Make a clip (F, H, W, 3) in [0, 1] by one of METHODS, with a noise of its own for every target."""
+    settings = replace(settings, seed=settings.seed + target.seed)
+    caption = target.scene.caption
     if method == "target":
         return target.frames
     if method == "autoencoder":
-        return round_trip(model, target)
-    return _sample(model, method, target, replace(settings, seed=settings.seed + target.seed))
-
-
-@torch.inference_mode()
-def round_trip(model: TinyModel, target: Target) -> Tensor:
-    """Encode and decode the frames of a target, which no sampled clip can surpass."""
-    latents = model.encode(target.frames.movedim(-1, 1).to(model.unet.device))
-    return decode_clip(model, latents.movedim(0, 1)[None])
-
-
-def _sample(model: TinyModel, method: str, target: Target, settings: SamplingSettings) -> Tensor:
-    caption = target.scene.caption
+        return _round_trip(model, target)
     if method == "base":
         height, width = target.frames.shape[1:3]
         return generate_clip(model, caption, settings, (height, width))
     if method == "retention":
         return retain_picture(model, target.picture, caption, settings)
     return animate_picture(model, target.picture, caption, settings, _STRENGTHS[method])
+
+
+def _round_trip(model: TinyModel, target: Target) -> Tensor:
+    """Encode and decode the frames of a target."""
+    latents = model.encode(target.frames.movedim(-1, 1).to(model.unet.device))
+    return decode_clip(model, latents.movedim(0, 1)[None])

@@ -18,8 +18,6 @@ from .experiment import Report, Row
 from .methods import METHODS
 from .settings import SETTINGS
 
-_STILL_QUALITY = 82  # of WebP, 0 to 100
-
 
 def write_pages(folder: Path, report: Report, results: Mapping[str, Any]) -> None:
     """Write report.html, in which images, clips and plots are ``data:`` addresses, and the tables as Markdown.
@@ -73,7 +71,7 @@ def _address(kind: str, data: bytes) -> str:
 def _webp(file: Path) -> bytes:
     packed = io.BytesIO()
     with Image.open(file) as image:
-        image.convert("RGB").save(packed, "WEBP", quality=_STILL_QUALITY, method=6)
+        image.convert("RGB").save(packed, "WEBP", quality=82, method=6)
     return packed.getvalue()
 
 
