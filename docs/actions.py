@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw, ImageFont
 from firstframe.bindings.diffusers import PartScales, SamplingSettings
 from firstframe.clips.reference import prepare_picture
 from firstframe.clips.video import to_uint8
-from firstframe.experiments.scenes import TrueClip, action_clips
 from firstframe.tiny.model import TinyModel, load_tiny
 from firstframe.tiny.pipeline import reference_of, sample_clip
+from firstframe.tiny.scenes.target import Target, action_targets
 
 FILE = Path(__file__).parent / "images" / "actions.gif"
 HEART, SQUARE = 15, 1
@@ -28,7 +28,7 @@ SIDE, GAP, FOOT = 160, 6, 24
 FIRST, NEXT, LAST = 500, 125, 600  # milliseconds
 
 
-def clips_of(model: TinyModel, truth: TrueClip) -> list[list[Image.Image]]:
+def clips_of(model: TinyModel, truth: Target) -> list[list[Image.Image]]:
     """The picture standing still, then what each action makes of it, as frames in the size to be shown."""
     reference = reference_of(model, prepare_picture(truth.frames[0], 128, 128))
     what = truth.scene.caption.partition(" moves ")[0]
@@ -57,7 +57,7 @@ def _shown(pixels: object) -> Image.Image:
 
 def main() -> None:
     model = load_tiny()
-    scenes = list(islice(action_clips(HEART + 1, 0, 1), HEART + 1))
+    scenes = list(islice(action_targets(HEART + 1, 0, 1), HEART + 1))
     rows = [clips_of(model, scenes[number][0]) for number in (HEART, SQUARE)]
     first, *others = [page(rows, frame) for frame in range(SETTINGS.num_frames)]
     durations = [FIRST, *[NEXT] * (len(others) - 1), LAST]

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from firstframe.bindings.diffusers import PartScales, SamplingSettings, inject
 from firstframe.bindings.diffusers.sampling import draw_noise
-from firstframe.experiments.scenes import TrueClip, held_out_clips, true_clip
 from firstframe.modules.backend import scaled_dot_product_attention
 from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.sampling.prior import mask_generator, prior_mean
@@ -34,6 +33,7 @@ from firstframe.sites import Site
 from firstframe.tiny.model import TinyModel, load_tiny
 from firstframe.tiny.pipeline import reference_of, sample_clip
 from firstframe.tiny.scenes import render, sample_scene
+from firstframe.tiny.scenes.target import Target, held_out_targets, render_target
 
 IMAGES = Path(__file__).parent / "images"
 NUM_FRAMES, CELL = 16, 8  # frames of a clip, pixels of a picture to one of the latent
@@ -68,7 +68,7 @@ def recorded(adapter: I2VAdapter, site: Site) -> Iterator[list[Tensor]]:
         leaf.attention = scaled_dot_product_attention
 
 
-def covered(truth: TrueClip) -> Tensor:
+def covered(truth: Target) -> Tensor:
     """Which cells of each frame belong to the moving thing, (F, H/8, W/8) bool."""
     masks = torch.from_numpy(render(truth.scene, NUM_FRAMES, with_flow=False).masks)
     return torch.nn.functional.avg_pool2d(masks[:, None], CELL)[:, 0] > 0.5
@@ -82,7 +82,7 @@ def middle_of(cells: Tensor) -> tuple[int, int]:
 
 def draw_attention(model: TinyModel, file: Path) -> None:
     """Where a place on the thing, and one on the ground, look in the first frame."""
-    truth = true_clip(FISH, sample_scene(FISH), NUM_FRAMES)
+    truth = render_target(FISH, sample_scene(FISH), NUM_FRAMES)
     with recorded(model.adapter, LOOKER) as steps:
         frames = sample_clip(model, truth.scene.caption, SETTINGS, reference_of(model, truth.picture))
     weights, thing = steps[MIDDLE], covered(truth)
@@ -106,7 +106,7 @@ def attention_shares(model: TinyModel, count: int = 8) -> dict[str, float]:
 
     Means over held-out scenes under a still camera, and over the frames from 8 on, where the thing has moved away.
     """
-    still = (truth for truth in held_out_clips(100, 0, NUM_FRAMES) if truth.scene.camera == "still camera")
+    still = (truth for truth in held_out_targets(100, 0, NUM_FRAMES) if truth.scene.camera == "still camera")
     rows = []
     for truth in islice(still, count):
         with recorded(model.adapter, LOOKER) as steps:
@@ -120,7 +120,7 @@ def attention_shares(model: TinyModel, count: int = 8) -> dict[str, float]:
 
 def draw_start(model: TinyModel, file: Path) -> None:
     """D(x) for three p, what a start from it looks like, and the last frame of the clips that come of three t0."""
-    truth = true_clip(FISH, sample_scene(FISH), NUM_FRAMES)
+    truth = render_target(FISH, sample_scene(FISH), NUM_FRAMES)
     latent = model.encode(truth.picture)
     noise = draw_noise(latent.shape[1:], 2, seed=0)[:, :, 1]
     starts = (0.6, 0.8, 1.0)
@@ -145,7 +145,7 @@ def alpha_and_sigma(model: TinyModel, start_time: float) -> tuple[float, float]:
 
 def draw_residuals(model: TinyModel, file: Path) -> None:
     """How large the retention branch's residuals are beside what they are added to, and what that does to a clip."""
-    truth = true_clip(FISH, sample_scene(FISH), NUM_FRAMES)
+    truth = render_target(FISH, sample_scene(FISH), NUM_FRAMES)
     image = reference_of(model, truth.picture, encode=False)
     clips = {
         name: sample_clip(model, truth.scene.caption, SETTINGS, reference, PartScales(adapter=0.0))
@@ -169,7 +169,7 @@ def draw_residuals(model: TinyModel, file: Path) -> None:
     _save(figure, file)
 
 
-def residual_shares(model: TinyModel, truth: TrueClip) -> dict[int, list[float]]:
+def residual_shares(model: TinyModel, truth: Target) -> dict[int, list[float]]:
     """Norm of each residual over that of the skip connection it is added to, by timestep, on the noised true clip."""
     latents = repeat(model.encode(truth.frames.movedim(-1, 1)), "f c h w -> 1 c f h w")
     noise = draw_noise((latents.shape[1], *latents.shape[3:]), NUM_FRAMES, seed=0)

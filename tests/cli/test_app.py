@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,21 +147,27 @@ def test_no_picture(run, tmp_path):
 
 
 def test_measure(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("firstframe.experiments.prior.TABLE", [(1.0, 1.0)])
+    from firstframe.experiments.catalogue import PRIOR_REPORT
+
+    (knobs,) = PRIOR_REPORT.experiments
+    few = replace(PRIOR_REPORT, experiments=[replace(knobs, cases=knobs.cases[:2])])
+    monkeypatch.setattr("firstframe.experiments.catalogue.PRIOR_REPORT", few)
     result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--report", tmp_path / "report")
     assert result.exit_code == 0, result.output
-    made = {"films", "report.gif", "report.html", "report.json", "report.png"}
+    assert "5 clips (methods)" in result.output and "| adapter | " in result.output
+    shown = {"methods.gif", "methods.png", "methods_frames.png"}
+    made = {"clips", "kept", "report.html", "report.json", "report.md", *shown}
     assert {file.name for file in (tmp_path / "report").iterdir()} == made
-    result = run("measure", "prior", "--scenes", "1", "--steps", "1", "--report", tmp_path / "prior")
+    result = run("measure", "prior", "--scenes", "1", "--steps", "1", "-o", tmp_path / "prior")
     assert result.exit_code == 0, result.output
-    assert {file.name for file in (tmp_path / "prior").iterdir()} == {"films", "prior.json", "prior.md", "report.html"}
-    result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--retention", "--report", tmp_path / "all")
+    assert {"prior.json", "prior.md", "report.html"} <= {file.name for file in (tmp_path / "prior").iterdir()}
+    result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--retention", "--out", tmp_path / "all")
     assert result.exit_code == 0, result.output
-    assert "adapter+retention" in json.loads((tmp_path / "all" / "report.json").read_text())["variants"]
+    assert "adapter+retention" in (tmp_path / "all" / "report.md").read_text()
 
 
 def test_measure_claims(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("firstframe.experiments.claims.with_look", lambda model: model)
+    monkeypatch.setattr("firstframe.experiments.run.with_look", lambda model: model)
     few = ("measure", "claims", "--scenes", "1", "--pictures", "1", "--steps", "1", "--report", tmp_path)
     result = run(*few, "--only", "image_scale", "--only", "other_look")
     assert result.exit_code == 0, result.output

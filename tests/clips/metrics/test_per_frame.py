@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from firstframe.clips.metrics import flow_score, warping_error
+from firstframe.clips.metrics.per_frame import as_json, as_text, frame_numbers, frame_panels, means
+from firstframe.clips.metrics.plot import bars, grid, lines, pixels, side_by_side
 from firstframe.errors import FramesError
-from firstframe.experiments.figures import bars, grid, lines, pixels, side_by_side
-from firstframe.experiments.frames import as_json, as_text, frame_numbers, frame_panels, means
-from firstframe.experiments.scenes import held_out_clips
+from firstframe.tiny.scenes.target import held_out_targets
 
 
 @pytest.fixture(scope="module")
 def clip() -> Tensor:
-    (truth,) = held_out_clips(1, 0, 6)
-    return truth.frames
+    (target,) = held_out_targets(1, 0, 6)
+    return target.frames
 
 
 def test_every_frame_has_its_own_numbers(clip: Tensor) -> None:
@@ -79,14 +79,16 @@ def test_the_plot_has_a_panel_for_each_number_and_a_line_for_each_clip(clip: Ten
     assert (drawn.std((0, 1)) > 5).all() and (drawn[0] == 255).all()
 
 
-def test_names_are_no_formulas() -> None:
-    panel = lines("$\\frac{$", "$x_$", "y", {"$\\frac{$": ([0, 1], [1, 2]), "$5 to $": ([0, 1], [2, 1])})
-    assert pixels(side_by_side("$\\frac{$", [panel])).ndim == 3
-
-
 def test_alternative_texts_have_the_numbers() -> None:
     assert bars("ssim", {"base": 0.5}, 2, {"truth": 1.0}).alt == "Bars: ssim: base 0.50, truth 1.00."
     drawn = lines("flow", "t0", "flow (px)", {"adapter": ([0.6, 1.0], [0.8, 0.9])}, digits=1)
     assert drawn.alt == "Lines: flow (px) over t0: adapter: 0.8 at 0.6, 0.9 at 1."
     table = grid("flow", ("t0", [1.0, 0.6]), ("p", [0.9]), [[1.0], [2.0]], 0)
     assert table.alt == "Grid: flow, over p of 0.9. t0 1: 1; t0 0.6: 2."
+
+
+def test_names_are_no_formulas(clip: Tensor) -> None:
+    numbers = frame_numbers(clip, clip[0])
+    figure = side_by_side("$", frame_panels({r"$\frac{$": numbers, "$x$": numbers}))
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [r"$\frac{$", "$x$"]
+    assert pixels(figure).ndim == 3

@@ -1,4 +1,4 @@
-"""Numbers of one clip frame by frame, without its truth: only the picture that it starts from is known."""
+"""Numbers of one clip frame by frame, compared with the image that it starts from."""
 
 from __future__ import annotations
 
@@ -10,20 +10,30 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..clips.metrics import brightness_drift, contrast_drift, flow_score, ssim, warping_error
-from ..errors import FramesError
-from .figures import Panel, lines
-from .glossary import NUMBERS, plain
+from ...errors import FramesError
+from .brightness import brightness_drift, contrast_drift
+from .image import ssim
+from .plot import Panel, lines
+from .temporal import flow_score, warping_error
+from .terms import NUMBERS, plain
 
 Numbers = dict[str, list[float]]
 
 
 def frame_numbers(frames: Tensor, picture: Tensor) -> Numbers:
-    """Numbers of a clip (F, H, W, 3), F >= 2, beside a picture (H, W, 3); uint8 or floats in [0, 1].
+    """Measure every frame of a clip.
 
-    picture_ssim, brightness_drift, contrast_drift: F numbers, each frame against the picture. flow_score,
-    warping_error: F - 1 numbers, each frame and its next one. A picture of one colour has no contrast to compare
-    with: contrast_drift is not finite then. Raises FramesError for a single frame.
+    Args:
+        frames: (F, H, W, 3), F >= 2; uint8 or floats in [0, 1].
+        picture: (H, W, 3), as the frames.
+
+    Returns:
+        picture_ssim, brightness_drift, contrast_drift: F numbers, each frame against the image. flow_score,
+        warping_error: F - 1 numbers, each frame and its next one. contrast_drift is not finite for an image of one
+        colour, which has no contrast to compare with.
+
+    Raises:
+        FramesError: for a single frame.
     """
     if len(frames) < 2:
         raise FramesError(f"a clip to measure needs at least two frames, got {len(frames)}")
@@ -38,7 +48,7 @@ def frame_numbers(frames: Tensor, picture: Tensor) -> Numbers:
 
 
 def frame_panels(clips: Mapping[str, Numbers]) -> list[Panel]:
-    """A drawing over the frames for each number, a line for each clip."""
+    """A panel for each number, drawn over the frames with a line for each clip."""
     names = next(iter(clips.values()))
     return [_panel(name, {clip: numbers[name] for clip, numbers in clips.items()}) for name in names]
 
@@ -60,7 +70,7 @@ def as_text(clips: Mapping[str, Numbers]) -> str:
 
 
 def as_json(clips: Mapping[str, Numbers]) -> str:
-    """Every number of every frame, and the means; null where a number is not finite, which JSON does not know."""
+    """Every number of every frame, and the means; null where a number is not finite, which JSON cannot express."""
     return json.dumps({clip: _finite({"frames": numbers, "mean": means(numbers)}) for clip, numbers in clips.items()})
 
 

@@ -1,4 +1,4 @@
-"""Drawings of numbers: panels, each one idea, as SVG for a page or side by side as one picture."""
+"""Plots of numbers: panels, drawn side by side in one figure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .page.blocks import Plot
-
 Lines = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 """Values of x and y, by the line's name."""
 
-_SIZE = (4.2, 3.6)  # inches of one panel
-_SIZE_ON_PAGE = (4.2, 3.0)
+SIZE = (4.2, 3.6)  # inches of one panel
 _INK = "#1d232b"  # becomes the page's own colour
 _ON_PAGE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -28,10 +25,7 @@ _ON_PAGE: dict[str, Any] = {
     "font.family": "sans-serif",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "legend.facecolor": "none",
-    "legend.edgecolor": "none",
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "legend.facecolor", "legend.edgecolor"), "none"),
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
 }
 _INK_OF_PAGE = "<style>svg{color:#1d232b}@media(prefers-color-scheme:dark){svg{color:#e6eaef}}</style>"
@@ -111,35 +105,35 @@ def grid(
     return Panel(title, draw, f"Grid: {title}, over {columns[0]} of {over}. {read}.")
 
 
-def as_plot(panel: Panel) -> Plot:
-    """For a page: text stays text, and its colour follows the reader's light or dark."""
-    with matplotlib.rc_context(_ON_PAGE):
-        drawn = io.StringIO()
-        side_by_side("", [panel], size=_SIZE_ON_PAGE).savefig(drawn, format="svg", metadata=_NO_METADATA)
-    head, body = drawn.getvalue().replace(_INK, "currentColor").split("<defs>", 1)
-    return Plot(f"{head}{_INK_OF_PAGE}<defs>{body}", panel.alt)
-
-
-@matplotlib.rc_context({"text.parse_math": False})  # names are the user's: "$" is a dollar
-def side_by_side(title: str, panels: Sequence[Panel], columns: int = 3, size: tuple[float, float] = _SIZE) -> Figure:
-    """All panels, of ``size`` inches each, in rows under one title."""
+def side_by_side(title: str, panels: Sequence[Panel], columns: int = 3, size: tuple[float, float] = SIZE) -> Figure:
+    """All panels, of ``size`` inches each, in rows under one title. Names are plain text: "$" starts no formula."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
-    if title:
-        figure.suptitle(title)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis, panel in zip(axes, panels, strict=False):
-        axis.set_title(panel.title, fontsize=10)
-        panel.draw(axis)
-    for axis in axes[len(panels) :]:
-        axis.remove()
+    with matplotlib.rc_context({"text.parse_math": False}):
+        figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+        if title:
+            figure.suptitle(title)
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis, panel in zip(axes, panels, strict=False):
+            axis.set_title(panel.title, fontsize=10)
+            panel.draw(axis)
+        for axis in axes[len(panels) :]:
+            axis.remove()
     return figure
 
 
 def pixels(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
-    """The figure as a picture (H, W, 3)."""
+    """The figure as an image (H, W, 3)."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def svg(panel: Panel) -> str:
+    """The panel for a web page: text stays text, and its colour follows the reader's light or dark."""
+    drawn = io.StringIO()
+    with matplotlib.rc_context(_ON_PAGE):
+        side_by_side("", [panel], size=(4.2, 3.0)).savefig(drawn, format="svg", metadata=_NO_METADATA)
+    head, body = drawn.getvalue().replace(_INK, "currentColor").split("<defs>", 1)
+    return f"{head}{_INK_OF_PAGE}<defs>{body}"
