@@ -138,7 +138,7 @@ def test_the_pace(tmp_path, suffix, fps):
     assert read_clip(write_clip(tmp_path / f"clip{suffix}", moving_disc(12), fps)).fps == pytest.approx(fps, rel=2e-3)
 
 
-def test_a_webp_of_equal_frames_is_a_still_picture(tmp_path):
+def test_a_webp_of_equal_frames_is_a_still_image(tmp_path):
     clip = read_clip(write_clip(tmp_path / "clip.webp", moving_disc(1).expand(3, -1, -1, -1)))
     assert len(clip.frames) == 1 and clip.fps == 0
 
@@ -326,7 +326,7 @@ def test_what_is_no_clip_is_refused(tmp_path):
         with pytest.raises(FirstFrameError, match=rf"got shape \({shape[0]}, "):
             write_clip(tmp_path / "clip.mp4", torch.zeros(shape))
     (tmp_path / "text.mp4").write_text("not a video")
-    (tmp_path / "text.webp").write_text("not a picture")
+    (tmp_path / "text.webp").write_text("not a image")
     (tmp_path / "empty").mkdir()
     for name in ("text.mp4", "text.webp", "missing.mp4", "empty"):
         with pytest.raises(FirstFrameError, match=name):
