@@ -62,6 +62,21 @@ class DualGuidance:
 
 
 @dataclass(frozen=True)
+class Passes:
+    """Where in the noise schedule each scale holds, and so how many passes a step takes.
+
+    Where both hold, a step evaluates three predictions; where the text scale alone holds, two; where neither does, one.
+    """
+
+    image_interval: Interval
+    text_interval: Interval
+
+
+PASSES = {"full": Passes(ALWAYS, ALWAYS), "economical": Passes((0.0, 0.4), (0.0, 0.8))}
+"""Presets by name: *full* takes 1.5 times the passes of plain guidance, *economical* about 1.1 times."""
+
+
+@dataclass(frozen=True)
 class Scales:
     """:class:`DualGuidance` at one step."""
 

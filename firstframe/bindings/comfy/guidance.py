@@ -14,6 +14,7 @@ from torch import Tensor
 from ...sampling.guidance import Branch, DualGuidance, LowPass, Scales
 from .evaluation import progress
 from .first_frame import FIRST_FRAME_KEY
+from .guidance_functions import GuidanceStep, with_functions
 from .image_conditioning import (
     HeldPicture,
     guide_frames,
@@ -92,8 +93,8 @@ class DualGuider(CFGGuider):
         scales, early = self.guidance.at(done), self.low_pass.holds(done)
         conds = {branch: self._cond(branch, early) for branch in scales.branches}
         inputs = self._inputs(scales.branches, x, timestep, early)
-        if scales.is_plain and "full" in conds and len(conds) <= 2 and len(set(map(id, inputs.values()))) == 1:
-            other = conds[scales.branches[0]] if len(conds) == 2 else None
+        if _is_plain_guidance(scales) and len(set(map(id, inputs.values()))) == 1:
+            other = conds[scales.branches[0]] if len(conds) == 2 else self._cond("image", early)
             result: Tensor = sampling_function(
                 self.inner_model, inputs["full"], timestep, other, conds["full"], scales.text, model_options, seed
             )
@@ -102,7 +103,8 @@ class DualGuider(CFGGuider):
         if self.picture is not None and not scales.is_plain:
             found = {branch: self.picture.in_place(denoised) for branch, denoised in found.items()}
         guided = _combined(scales, found, self._held(model_options))
-        return self._after_guidance(guided, found, x, timestep, model_options)
+        step = GuidanceStep.of(scales, conds, found, guided, model=self.inner_model, x=x, sigma=timestep)
+        return with_functions(step, model_options)
 
     def _cond(self, branch: Branch, early: bool) -> Any:
         return self.conds[EARLY + branch if early and branch != "none" else branch]
@@ -132,27 +134,11 @@ class DualGuider(CFGGuider):
         key = WrappersMP.PREDICT_NOISE
         return bool(get_wrappers_with_key(key, FIRST_FRAME_KEY, model_options, is_model_options=True))
 
-    def _after_guidance(
-        self, guided: Tensor, found: dict[Branch, Tensor], x: Tensor, sigma: Tensor, model_options: dict[str, Any]
-    ) -> Tensor:
-        """What other nodes do after guidance (PAG, SAG, ...), told of the strongest and the weakest prediction."""
-        strongest, weakest = next(reversed(found)), next(iter(found))
-        for function in model_options.get("sampler_post_cfg_function", []):
-            guided = function(
-                {
-                    "denoised": guided,
-                    "cond": self.conds[strongest],
-                    "uncond": self.conds[weakest],
-                    "cond_scale": self.guidance.text_scale,
-                    "model": self.inner_model,
-                    "uncond_denoised": found[weakest],
-                    "cond_denoised": found[strongest],
-                    "sigma": sigma,
-                    "model_options": model_options,
-                    "input": x,
-                }
-            )
-        return guided
+
+def _is_plain_guidance(scales: Scales) -> bool:
+    """Whether *full* is evaluated alone, or against one other branch: the host does that itself."""
+    branches = scales.branches
+    return branches == ("full",) or (scales.is_plain and len(branches) == 2 and "full" in branches)
 
 
 def _combined(scales: Scales, found: dict[Branch, Tensor], held: bool) -> Tensor:
