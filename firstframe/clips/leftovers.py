@@ -23,7 +23,8 @@ def remove_leftovers(folder: Path, keep: Collection[Path] = (), older_than: floa
     """Delete FirstFrame's own unfinished files and folders in ``folder`` that nobody has touched for a while.
 
     Own names are ``.firstframe-`` or ``.firstframe-clip-`` followed by 32 hex digits and a suffix (clips),
-    ``.firstframe-`` followed by a name and ``.part`` (downloads), and the folder ``.firstframe-fetch``. Anything else stays, and so does what cannot be deleted.
+    ``.firstframe-`` followed by a name and ``.part`` (downloads), and the folder ``.firstframe-fetch``. Anything else
+    stays, and so does what cannot be deleted.
 
     Args:
         folder: Where to look; not below it. It need not exist.

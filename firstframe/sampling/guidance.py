@@ -58,11 +58,31 @@ class DualGuidance:
             if not 0.0 <= share <= 1.0:
                 raise FirstFrameError(f"{name} must be from 0 to 1, got {share}")
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether the scales are the same at every place of the schedule."""
+        return self.image_interval == self.text_interval == ALWAYS
+
     def at(self, progress: float) -> Scales:
         """The scales at a place of the schedule, from 0 (all noise) to 1 (none)."""
         image = self.image_scale if _within(progress, self.image_interval) else 1.0
         text = self.text_scale if _within(progress, self.text_interval) else 1.0
         return Scales(image, text, self.parallel, self.rescale)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Where in the noise schedule each scale holds, and so how many passes a step takes.
+
+    Where both hold, a step evaluates three predictions; where the text scale alone holds, two; where neither does, one.
+    """
+
+    image_interval: Interval
+    text_interval: Interval
+
+
+PASSES = {"full": Passes(ALWAYS, ALWAYS), "economical": Passes((0.0, 0.4), (0.0, 0.8))}
+"""Presets by name: *full* takes 1.5 times the passes of plain guidance, *economical* about 1.1 times."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_re
 from comfyui_firstframe_pack.firstframe.bindings.diffusers import Parts, Prompts, SamplingSettings, sample
 from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance
 from comfyui_firstframe_pack.firstframe.shapes import fold_frames
-from comfyui_firstframe_pack.nodes.guidance import Sampler
 from comfyui_firstframe_pack.nodes.prior import SimilarityPrior
+from comfyui_firstframe_pack.nodes.sampler import Sampler
 from diffusers import UNet2DConditionModel
 from small import (
     FRAMES,

@@ -24,9 +24,9 @@ from comfyui_firstframe_pack.firstframe.tiny.config import LATENT_SCALE
 from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
 from comfyui_firstframe_pack.firstframe.tiny.model import TinyModel, load_tiny
 from comfyui_firstframe_pack.firstframe.tiny.style import with_look
-from comfyui_firstframe_pack.nodes.guidance import Sampler
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
 from comfyui_firstframe_pack.nodes.prior import SimilarityPrior
+from comfyui_firstframe_pack.nodes.sampler import Sampler
 from safetensors.torch import load_file
 from small import relative_error
 from torch import Tensor
