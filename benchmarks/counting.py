@@ -23,7 +23,7 @@ GATHER = {"embedding", "gather", "index", "index_select"}
 """Operations that read of their first input only as much as they write."""
 
 READ_BY_CPU = "read by the CPU"
-BOOLEAN_INDEX = "index by booleans"
+BOOLEAN_INDEX, DOWNLOAD, UPLOAD = "index by booleans", "copy to the CPU", "copy to the card"
 ATTENTION = "attention"
 KINDS = {
     "matrix product": ("mm", "addmm", "bmm", "baddbmm"),
@@ -33,7 +33,8 @@ KINDS = {
     "addition": ("add", "add_", "sub", "index_add", "index_add_"),
     "product": ("mul", "mul_", "div", "div_"),
     "activation": ("gelu", "silu", "silu_", "sigmoid"),
-    READ_BY_CPU: ("_local_scalar_dense", "nonzero", BOOLEAN_INDEX),
+    READ_BY_CPU: ("_local_scalar_dense", "nonzero", BOOLEAN_INDEX, DOWNLOAD),
+    "written by the CPU": (UPLOAD,),
 }
 _KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
 
@@ -121,7 +122,7 @@ def _operation_of(name: str, flops: int, read: int, written: int, shape: list[in
 
 @contextmanager
 def counted() -> Iterator[Ledger]:
-    """Count what runs in the block. Gradients have to be off, but not by inference mode, which hides operations."""
+    """Count what a card does in the block. Gradients have to be off, but not by inference mode, which hides operations."""
     ledger = Ledger()
     with FusedAttention(ledger), _Operations(ledger):
         yield ledger
@@ -155,24 +156,36 @@ class _Operations(TorchDispatchMode):
         kwargs = kwargs or {}
         out = function(*args, **kwargs)
         name = function.overloadpacket.__name__
-        if not (function.is_view or function.namespace == "prim" or name in FREE):
+        free = function.is_view or function.namespace == "prim" or name in FREE
+        if not free and any(tensor.is_cuda for tensor in _tensors((args, kwargs, out))):
             self.ledger.operations[_operation(function, name, args, kwargs, out)] += 1
         return out
 
 
 def _operation(function: Any, name: str, args: Any, kwargs: Any, out: Any) -> Operation:
-    outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+    inputs, outputs = _tensors((args, kwargs)), _tensors(out)
     written = memory(outputs)
-    inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     overwritten = [args[0]] if name in ("copy_", "fill_", "zero_") else []
     read = memory(tensor for tensor in inputs if not any(tensor is other for other in overwritten))
-    if name == "index" and any(index is not None and index.dtype is torch.bool for index in args[1]):
-        name = BOOLEAN_INDEX
-    if name in (*GATHER, BOOLEAN_INDEX):
+    if name in GATHER:
         read += min(written, memory(inputs[:1])) - memory(inputs[:1])
     count = flop_registry.get(function.overloadpacket)
     flops = 0 if count is None else count(*args, **kwargs, out_val=out)
-    return Operation(name, flops, read, written, tuple(outputs[0].shape) if outputs else ())
+    return Operation(_title(name, inputs, outputs), flops, read, written, tuple(outputs[0].shape) if outputs else ())
+
+
+def _title(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> str:
+    """PyTorch's name, or ours for what moves numbers between card and CPU."""
+    if name == "index" and any(tensor.dtype is torch.bool for tensor in inputs[1:]):
+        return BOOLEAN_INDEX
+    came, went = (any(tensor.is_cuda for tensor in tensors) for tensors in (inputs, outputs))
+    if name in ("_to_copy", "copy_") and came != went:
+        return UPLOAD if went else DOWNLOAD
+    return name
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def memory(tensors: Iterable[Tensor]) -> int:

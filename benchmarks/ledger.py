@@ -63,7 +63,7 @@ def count(size: int, frames: int, ways: Iterable[str]) -> dict[str, Ledger]:
 
 def count_here(size: int, frames: int, ways: Iterable[str]) -> str:
     """The same in this process, which becomes a host; as JSON."""
-    import_host("--use-pytorch-cross-attention")
+    import_host("--cpu", "--use-pytorch-cross-attention")
     from guided_step import Clip, count_steps
 
     return json.dumps({way: ledger.as_json() for way, ledger in count_steps(Clip(size, frames), ways).items()})
