@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks/results")
+PACKS = Path(os.environ.get("FIRSTFRAME_PACKS", Path.home() / "comfy" / "packs")).expanduser()
+EVOLVED = PACKS / "ComfyUI-AnimateDiff-Evolved"
 
 sys.path.insert(0, str(ROOT / "tests" / "host"))
 from run import find_hosts, find_python, overlay  # noqa: E402

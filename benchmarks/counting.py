@@ -122,7 +122,7 @@ def _operation_of(name: str, flops: int, read: int, written: int, shape: list[in
 
 @contextmanager
 def counted() -> Iterator[Ledger]:
-    """Count what a card does in the block. Gradients have to be off, but not by inference mode, which hides operations."""
+    """Count what a card does in the block. Gradients are off, but not by inference mode, which hides operations."""
     ledger = Ledger()
     with FusedAttention(ledger), _Operations(ledger):
         yield ledger

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 CUDA = torch.device("cuda")
+HALF = torch.float16
 FEW = 2**20
 UNKNOWN = ("rand", "empty", "new_empty")
 SHAPE_ALONE = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
@@ -25,6 +27,18 @@ def fake_tensors() -> Iterator[None]:
     """In the block no tensor has memory, and devices that are not there may be named."""
     with torch.inference_mode(False), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), _KnownNumbers():
         yield
+
+
+@contextmanager
+def built_on_card() -> Iterator[None]:
+    """Modules that are made in the block are on the card, in 16 bit; being told to move or convert, they stay so."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(HALF)
+    try:
+        with CUDA, patch.object(nn.Module, "to", lambda module, *_, **__: module):
+            yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 class _KnownNumbers(TorchDispatchMode):

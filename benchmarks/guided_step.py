@@ -17,7 +17,8 @@ import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 from counting import Ledger, counted
-from fake_tensors import CUDA, fake_tensors
+from evolved import with_evolved_motion
+from fake_tensors import CUDA, HALF, built_on_card, fake_tensors
 from torch import Tensor, nn
 
 from firstframe.bindings.comfy.adapter import apply_adapter
@@ -34,7 +35,6 @@ from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.sampling.guidance import DualGuidance
 from firstframe.sites import SD15
 
-HALF = torch.float16
 MEMORY = 2**40
 MOTION = {
     "v1": MotionConfig(SD15.block_out_channels, SD15.layers_per_block, False, 24, pooled_unet_norms=True),
@@ -50,7 +50,7 @@ def a_card() -> Iterator[None]:
         "unet_offload_device": lambda: CUDA,
         "unet_dtype": lambda *_, **__: HALF,
         "get_free_memory": lambda *_, **__: MEMORY,
-        "load_models_gpu": lambda *_, **__: None,
+        "load_models_gpu": lambda models, *_, **__: [model.inject_model() for model in models],
     }
     with ExitStack() as stack:
         stack.enter_context(fake_tensors())
@@ -64,19 +64,14 @@ def base_model() -> ModelPatcher:
     """Stable Diffusion 1.5 as the host's MODEL, in 16 bit."""
     config = host_config(SD15)
     config.set_inference_dtype(HALF, None)
-    with CUDA:
+    with built_on_card():
         return ModelPatcher(config.get_model({}, device=CUDA), load_device=CUDA, offload_device=CUDA)
 
 
 def part(module: Callable[[], nn.Module]) -> ModelPatcher:
     """A module of ours as the host has it, in 16 bit."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(HALF)
-    try:
-        with CUDA:
-            made = module().requires_grad_(False).eval()
-    finally:
-        torch.set_default_dtype(default)
+    with built_on_card():
+        made = module().requires_grad_(False).eval()
     return ModelPatcher(made, load_device=CUDA, offload_device=CUDA)
 
 
@@ -95,10 +90,6 @@ class Clip:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         return self.frames, 4, self.size // 8, self.size // 8
-
-    @property
-    def latents(self) -> Tensor:
-        return torch.randn(self.shape, device=CUDA)
 
     @property
     def reference(self) -> Reference:
@@ -122,7 +113,9 @@ class OneEvaluation(comfy.samplers.Sampler):
 def count_step(guider: comfy.samplers.CFGGuider, clip: Clip) -> Ledger:
     """What one step does, guidance included."""
     sampler = OneEvaluation()
-    guider.sample(clip.latents, torch.zeros(clip.shape, device=CUDA), sampler, torch.tensor([5.0, 0.0]), seed=0)
+    noise, latent = torch.ones(clip.shape, device=CUDA), torch.zeros(clip.shape, device=CUDA)
+    guider.sample(noise, latent, sampler, torch.tensor([5.0, 0.0]), seed=0)
+    guider.model_patcher.eject_model()
     return sampler.ledger
 
 
@@ -182,6 +175,8 @@ GUIDERS: dict[str, Callable[[Parts], comfy.samplers.CFGGuider]] = {
     ),
     "motion v1": lambda parts: guided(parts.moving("v1"), parts.prompts),
     "motion v2": lambda parts: guided(parts.moving("v2"), parts.prompts),
+    "AnimateDiff-Evolved v1": lambda parts: guided(with_evolved_motion(parts.base, MOTION["v1"]), parts.prompts),
+    "AnimateDiff-Evolved v2": lambda parts: guided(with_evolved_motion(parts.base, MOTION["v2"]), parts.prompts),
     "motion v2 + adapter": lambda parts: guided(parts.image_to_video, parts.prompts),
     "motion v2 + adapter + retention": lambda parts: guided(parts.image_to_video, parts.retained),
     "motion v2 + adapter, dual guidance": lambda parts: dually_guided(parts.image_to_video, parts.prompts),

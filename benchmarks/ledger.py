@@ -4,7 +4,8 @@
 
 Stable Diffusion 1.5 at its full size in ComfyUI (found as tests/host/run.py finds it; its PyTorch has to be a build
 with CUDA, a card is not needed), in 16 bit, with motion module, I2V adapter and retention branch. Tensors only claim to
-be on a card. Fused attention is one operation. Each operation takes at best the longer of its bytes through the card's
+be on a card. AnimateDiff-Evolved's motion modules stand beside ours where FIRSTFRAME_PACKS (default ~/comfy/packs) has
+that pack. Fused attention is one operation. Each operation takes at best the longer of its bytes through the card's
 bandwidth and its FLOPs through the card's FLOP/s; the sum is the roofline time. Every run counts the same.
 Writes ledger.json and ledger.md. How to read them: docs/performance.md.
 """
@@ -13,12 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from common import arguments, import_host, run_in_host, save
-from counting import Ledger
+from common import EVOLVED, arguments, import_host, run_in_host, save
+from counting import Ledger, Operation
 
 WAYS = (
     "base",
@@ -28,12 +30,16 @@ WAYS = (
     "motion v2 + adapter + retention",
     "motion v2 + adapter, dual guidance",
 )
+OF_EVOLVED = ("AnimateDiff-Evolved v1", "AnimateDiff-Evolved v2")
 ADDED = (
     ("motion v2", "base"),
     ("motion v2 + adapter", "motion v2"),
     ("motion v2 + adapter + retention", "motion v2 + adapter"),
 )
 """What is shown operation by operation: the first less the second."""
+
+SMALL = 5e6
+"""Bytes of all operations of a name, below which they have no row of their own."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +85,18 @@ def summary(ledger: Ledger, cards: Iterable[Card]) -> dict[str, Any]:
     }
 
 
-def split(ledger: Ledger, key: Any, cards: list[Card]) -> dict[str, Any]:
-    """Summaries by ``key``, those with the most bytes first."""
-    parts = sorted(ledger.by(key).items(), key=lambda part: -part[1].bytes)
-    return {name: summary(part, cards) for name, part in parts}
+def by_kind(ledger: Ledger, cards: list[Card]) -> dict[str, Any]:
+    """Summaries of each kind, the most bytes first."""
+    parts = sorted(ledger.by(lambda operation: operation.kind).items(), key=lambda part: -part[1].bytes)
+    return {kind: summary(part, cards) for kind, part in parts}
+
+
+def by_name(ledger: Ledger, cards: list[Card]) -> dict[str, Any]:
+    """Summaries of each operation that PyTorch has a name for; those that move next to nothing together."""
+    parts = sorted(ledger.by(lambda operation: operation.name).items(), key=lambda part: -part[1].bytes)
+    large = {name: summary(part, cards) for name, part in parts if part.bytes >= SMALL}
+    small = sum((part.operations for _, part in parts if part.bytes < SMALL), Counter[Operation]())
+    return {**large, "small ones": summary(Ledger(small), cards)} if small else large
 
 
 def table(head: str, rows: dict[str, dict[str, Any]], cards: list[Card]) -> list[str]:
@@ -95,7 +109,10 @@ def table(head: str, rows: dict[str, dict[str, Any]], cards: list[Card]) -> list
 
 
 def as_markdown(report: dict[str, Any], cards: list[Card]) -> str:
-    lines = [f"One guided step, {report['size']} px x {report['frames']} frames, 16 bit.", ""]
+    lines = [
+        f"One guided step, {report['size']} px x {report['frames']} frames, 16 bit. ms: the roofline.",
+        "",
+    ]
     lines += table("step", {way: found["all"] for way, found in report["steps"].items()}, cards)
     for way, found in report["steps"].items():
         lines += [f"### {way}", "", *table("kind", found["by kind"], cards)]
@@ -105,13 +122,10 @@ def as_markdown(report: dict[str, Any], cards: list[Card]) -> str:
 
 
 def measure(options: argparse.Namespace, cards: list[Card]) -> dict[str, Any]:
-    ledgers = count(options.size, options.frames, options.way or WAYS)
-    steps = {
-        way: {"all": summary(ledger, cards), "by kind": split(ledger, lambda operation: operation.kind, cards)}
-        for way, ledger in ledgers.items()
-    }
+    ledgers = count(options.size, options.frames, options.way or [*WAYS, *(OF_EVOLVED if EVOLVED.is_dir() else ())])
+    steps = {way: {"all": summary(ledger, cards), "by kind": by_kind(ledger, cards)} for way, ledger in ledgers.items()}
     added = {
-        f"{more}, beyond {less}": split(ledgers[more] - ledgers[less], lambda operation: operation.name, cards)
+        f"{more}, beyond {less}": by_name(ledgers[more] - ledgers[less], cards)
         for more, less in ADDED
         if more in ledgers and less in ledgers
     }
