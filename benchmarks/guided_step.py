@@ -19,6 +19,7 @@ from comfy.model_patcher import ModelPatcher
 from counting import Ledger, counted
 from evolved import with_evolved_motion
 from fake_tensors import CUDA, HALF, built_on_card, fake_tensors
+from firstframe.modules.adapter import I2VAdapter
 from torch import Tensor, nn
 
 from firstframe.bindings.comfy.adapter import apply_adapter
@@ -29,7 +30,6 @@ from firstframe.bindings.comfy.motion import apply_motion
 from firstframe.bindings.comfy.retention import apply_retention
 from firstframe.bindings.comfy.weights import OPERATIONS, attention
 from firstframe.clips.reference import Reference
-from firstframe.modules.adapter import I2VAdapter
 from firstframe.modules.motion import MotionConfig, MotionModule
 from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.sampling.guidance import DualGuidance

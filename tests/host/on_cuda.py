@@ -12,10 +12,12 @@ does not turn parameters into fake ones.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +31,7 @@ INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, 
 READS = {aten._local_scalar_dense, aten.equal, aten.is_nonzero}
 SIZED_BY_VALUES = {aten.nonzero, aten.masked_select, aten.unique_dim, aten._unique, aten._unique2}
 COPIES = {aten._to_copy, aten.copy_, aten.copy}
+MIXTURE = "tensors on several devices"
 
 
 class DeviceFault(AssertionError):
@@ -71,9 +74,50 @@ class OneDevice(TorchDispatchMode):
             if result is not NotImplemented:
                 return result
         self.operations[operation.overloadpacket.__name__] += 1
-        if fault := find_fault(operation.overloadpacket, args, kwargs):
+        fault = find_fault(operation.overloadpacket, args, kwargs)
+        return self.run(operation, args, kwargs, fault)
+
+    def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], fault: str | None) -> Any:
+        """One operation, after what was found wrong with it."""
+        if fault:
             raise DeviceFault(f"{operation}: {fault}")
         return operation(*args, **kwargs)
+
+
+class Waits(OneDevice):
+    """The same, but waiting is noted, and a value that Python reads is 1. Mixed devices are still a DeviceFault.
+
+    Attributes:
+        found: where something waited, as "file.py:function", in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], fault: str | None) -> Any:
+        if fault and fault.startswith(MIXTURE):
+            raise DeviceFault(f"{operation}: {fault}")
+        if fault:
+            self.found.append(place_in_code())
+        if operation.overloadpacket in READS:
+            return True if operation.overloadpacket is not aten._local_scalar_dense else _one(args[0])
+        return operation(*args, **kwargs)
+
+
+def place_in_code() -> str:
+    """The innermost function that is neither PyTorch's nor this file's, as "file.py:function"."""
+    frame: Any = sys._getframe()
+    skipped = (str(Path(torch.__file__).parent), __file__)
+    while frame.f_code.co_filename.startswith(skipped):
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_code.co_name}"
+
+
+def _one(read: Tensor) -> float | int | bool:
+    if read.dtype == torch.bool:
+        return True
+    return 1.0 if read.is_floating_point() else 1
 
 
 def backward(loss: Tensor) -> None:
@@ -131,4 +175,4 @@ def _index_fault(tensors: list[Tensor]) -> str | None:
 
 def _mixture(tensors: Iterable[Tensor]) -> str | None:
     found = {str(tensor.device): tuple(tensor.shape) for tensor in tensors}
-    return f"tensors on several devices, {found}" if len(found) > 1 else None
+    return f"{MIXTURE}, {found}" if len(found) > 1 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import comfy.context_windows
@@ -12,9 +13,13 @@ import torch
 from comfy.context_windows import ContextHandlerABC, ContextWindowABC
 from comfy.controlnet import ControlBase
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
 
 from ...sampling.windows import anchored_windows, blend_weights
+from .once import Once
+
+WINDOWS_KEY = "firstframe_windows"
 
 
 class Window(ContextWindowABC):
@@ -26,16 +31,25 @@ class Window(ContextWindowABC):
         super().__init__()
         self.index_list = index_list
         self.context_length = len(index_list)
+        self.once = Once()
 
     def get_tensor(self, full: Tensor, device: Any = None, dim: int = 0, **_: Any) -> Tensor:
         """The window's part of a tensor with all frames; one that has a single frame holds for all."""
         if full.shape[dim] == 1:
             return full
-        return full.index_select(dim, torch.tensor(self.index_list, device=full.device)).to(device or full.device)
+        return full.index_select(dim, self._index(full.device)).to(device or full.device)
 
     def add_window(self, full: Tensor, to_add: Tensor) -> Tensor:
         """``full`` (F, ...), to which the window's part is added in place."""
-        return full.index_add_(0, torch.tensor(self.index_list, device=full.device), to_add)
+        return full.index_add_(0, self._index(full.device), to_add)
+
+    def share(self, like: Tensor) -> Tensor:
+        """How much each frame of the window counts, (F, 1, 1, 1)."""
+        key = ("share", like.device, like.dtype)
+        return self.once(key, lambda: blend_weights(self.context_length).to(like)[:, None, None, None])
+
+    def _index(self, device: torch.device) -> Tensor:
+        return self.once(device, lambda: torch.tensor(self.index_list, device=device))
 
 
 class AnchoredWindows(ContextHandlerABC):
@@ -46,6 +60,7 @@ class AnchoredWindows(ContextHandlerABC):
     def __init__(self, context_length: int, overlap: int) -> None:
         super().__init__()
         self.context_length, self.overlap = context_length, overlap
+        self.once = Once()
 
     def should_use_context(
         self, model: Any, conds: Any, x_in: Tensor, timestep: Tensor, model_options: dict[str, Any]
@@ -65,9 +80,8 @@ class AnchoredWindows(ContextHandlerABC):
         """Called by the host: what the model says of each conditioning, for the whole clip."""
         totals = [torch.zeros_like(x_in) for _ in conds]
         weight = x_in.new_zeros(len(x_in), 1, 1, 1)
-        for frames in anchored_windows(len(x_in), self.context_length, self.overlap):
+        for window in self._windows(len(x_in)):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            window = Window(frames)
             told = {**model_options["transformer_options"], "context_window": window}
             with controls_of_window(conds, len(x_in), window, model) as controlled:
                 found = calc_cond_batch(
@@ -77,11 +91,15 @@ class AnchoredWindows(ContextHandlerABC):
                     window.get_tensor(timestep),
                     {**model_options, "transformer_options": told},
                 )
-            share = blend_weights(len(frames)).to(x_in)[:, None, None, None]
+            share = window.share(x_in)
             window.add_window(weight, share)
             for total, part in zip(totals, found, strict=True):
                 window.add_window(total, share * part)
         return [total / weight for total in totals]
+
+    def _windows(self, num_frames: int) -> list[Window]:
+        listed = partial(anchored_windows, num_frames, self.context_length, self.overlap)
+        return self.once(num_frames, lambda: [Window(frames) for frames in listed()])
 
     def get_resized_cond(
         self, cond_in: list[dict[str, Any]] | None, x_in: Tensor, window: ContextWindowABC, device: Any = None
@@ -148,7 +166,8 @@ def _has_each_frame(control: ControlBase, num_frames: int) -> bool:
 def apply_windows(model: ModelPatcher, length: int, overlap: int) -> ModelPatcher:
     """A clone of ``model`` that samples long clips in windows. Raises FramesError for an overlap that is too large."""
     anchored_windows(length + 1, length, overlap)
-    windowed = model.clone()
-    windowed.model_options["context_handler"] = AnchoredWindows(length, overlap)
+    windowed, handler = model.clone(), AnchoredWindows(length, overlap)
+    windowed.model_options["context_handler"] = handler
+    windowed.add_callback_with_key(CallbacksMP.ON_CLEANUP, WINDOWS_KEY, handler.once.clear)
     comfy.context_windows.create_prepare_sampling_wrapper(windowed)
     return windowed
