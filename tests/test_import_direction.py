@@ -34,6 +34,7 @@ CORE = {"torch", "einops", "kornia", "safetensors"}
 FURTHER = {
     "clips": {"PIL", "numpy", "imageio_ffmpeg", "cv2", "skimage", "matplotlib"},
     "weights/hub": {"filelock", "requests", "tenacity", "tqdm", "urllib3", "yaml"},
+    "weights/door.py": {"numpy"},
 }
 HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "nodes"}
 KNOW_THE_HOST = {"bindings/comfy", "tiny/comfy.py"}

@@ -54,8 +54,10 @@ class Contents:
         return shape
 
     def widths(self, name: str) -> dict[Site, int]:
-        """Width by site, read off the weights called ``name`` at each site."""
+        """Width by site, read off the weights called ``name``. Raises WeightsError where no site has such a tensor."""
         found = {key.split(".")[1]: key for key in self.state if key.endswith("." + name)}
+        if not found:
+            raise WeightsError(f"no site has a tensor {name}; the file is cut off or of another model")
         return {Site.from_key(site): self.shape(key, 2)[0] for site, key in found.items()}
 
     def shown(self, name: str) -> str:

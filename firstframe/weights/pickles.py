@@ -34,7 +34,7 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
             if code := re.search(r"GLOBAL (\S+)", str(error)):
-                raise WeightsError(_refused(path, code[1])) from error
+                raise WeightsError(_refused(path, printable(code[1]))) from error
             raise
     wrapped = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(wrapped, dict):

@@ -76,6 +76,13 @@ def test_inspect(run: Run, tmp_path: Path) -> None:
     assert "cut.safetensors" in run("inspect", tmp_path / "cut.safetensors").stderr
 
 
+def test_inspect_shows_control_characters_as_text(run: Run, tmp_path: Path) -> None:
+    tensors = {"a\x1b[2J": torch.tensor([float("nan")])}
+    save_file(tensors, tmp_path / "x.safetensors", {"by\x1b]0;me\x07": "\x1b[31mred"})
+    told = run("inspect", tmp_path / "x.safetensors").output
+    assert "a\\x1b[2J" in told and "by\\x1b]0;me\\x07: \\x1b[31mred" in told and "\x1b" not in told
+
+
 def test_inspect_tells_what_an_adapter_lacks(run: Run, oracle_dir: Path, tmp_path: Path) -> None:
     from firstframe.weights import load_state_dict
 
