@@ -22,8 +22,8 @@ def check_frames(frames: Tensor) -> None:
         raise FirstFrameError(f"a clip is (F, H, W, 3), got shape {tuple(frames.shape)}")
     if frames.dtype != torch.uint8 and not frames.is_floating_point():
         raise FirstFrameError(f"a clip is uint8 or floats in [0, 1], got {frames.dtype}")
-    for index, frame in enumerate(frames):
-        if frame.isnan().any():
+    for index, frame in enumerate(frames if frames.is_floating_point() else ()):
+        if frame.sum().isnan():
             raise FirstFrameError(f"frame {index} of the clip has values that are not a number (NaN): see what made it")
 
 
