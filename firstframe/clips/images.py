@@ -117,7 +117,7 @@ def _unit_range(image: Tensor) -> Tensor:
         raise PictureError(f"an image has floats in [0, 1] or integers, got {image.dtype}")
     if not image.is_floating_point():
         return (image.float() / torch.iinfo(image.dtype).max).clamp(0, 1)
-    image = image.float()
-    if image.isnan().any():
+    image = image.float().clamp(0, 1)
+    if image.sum().isnan():
         raise PictureError("the image has values that are not a number (NaN): check what made it")
-    return image.clamp(0, 1)
+    return image

@@ -52,6 +52,14 @@ def test_animate(run, picture):
     assert (made_by["prompts"], made_by["seed"], made_by["num_frames"]) == (["a red fish"], 7, 3)
 
 
+@pytest.mark.parametrize(("fps", "name"), [("0", "clip.mp4"), ("nan", "clip.mp4"), ("8", "picture.png/clip.mp4")])
+def test_what_cannot_be_written_is_refused_before_sampling(run, picture, monkeypatch, fps, name):
+    monkeypatch.delattr("firstframe.tiny.model.load_tiny")
+    result = run("animate", picture, "--prompt", "a red fish", "-o", picture.parent / name, "--fps", fps, *FAST)
+    assert result.exit_code == 1 and (f"got {float(fps)}" in result.stderr or "is a file" in result.stderr)
+    assert list(picture.parent.iterdir()) == [picture]
+
+
 def test_a_webp_and_a_folder_of_png(run, picture):
     assert animated(run, picture, "clip.webp").shape == (3, 48, 64, 3)
     assert animated(run, picture, "frames").shape == (3, 48, 64, 3)

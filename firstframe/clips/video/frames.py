@@ -22,33 +22,44 @@ def check_frames(frames: Tensor) -> None:
         raise FirstFrameError(f"a clip is (F, H, W, 3), got shape {tuple(frames.shape)}")
     if frames.dtype != torch.uint8 and not frames.is_floating_point():
         raise FirstFrameError(f"a clip is uint8 or floats in [0, 1], got {frames.dtype}")
-    for index, frame in enumerate(frames):
-        if frame.isnan().any():
+    for index, frame in enumerate(frames if frames.is_floating_point() else ()):
+        if frame.sum().isnan():
             raise FirstFrameError(f"frame {index} of the clip has values that are not a number (NaN): see what made it")
 
 
 def to_uint8(frames: Tensor) -> Tensor:
-    """A clip (F, H, W, 3), uint8 or floats in [0, 1], as uint8 on the CPU. Refuses any other."""
+    """A clip (F, H, W, 3), uint8 or floats in [0, 1], as uint8 on the CPU. Raises FirstFrameError for any other."""
     check_frames(frames)
+    return _eight_bits(frames)
+
+
+def images(frames: Tensor, bits: int = 8, even: bool = False) -> Iterator[NDArray[Any]]:
+    """Frame by frame as integers for an encoder.
+
+    Args:
+        frames: (F, H, W, 3), as `check_frames` lets them pass.
+        bits: 8 or 16 (little-endian) for each colour.
+        even: repeat the last row or column of odd sides once.
+
+    Yields:
+        (H, W, 3).
+    """
+    for frame in frames:
+        image = _sixteen_bits(frame) if bits == 16 else _eight_bits(frame).numpy()
+        height, width, _ = image.shape
+        yield np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), "edge") if even else image
+
+
+def _eight_bits(frames: Tensor) -> Tensor:
     frames = frames.detach().cpu()
     return frames if frames.dtype == torch.uint8 else (frames.float().clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def to_uint16(frames: Tensor) -> NDArray[np.uint16]:
-    """The same in 0..65535, with what floats know beyond eight bits."""
-    check_frames(frames)
-    frames = frames.detach().cpu()
-    scaled = frames.float() * 257 if frames.dtype == torch.uint8 else frames.float().clamp(0, 1) * 65535
+def _sixteen_bits(frame: Tensor) -> NDArray[np.uint16]:
+    """In 0..65535, with what floats know beyond eight bits."""
+    frame = frame.detach().cpu()
+    scaled = frame.float() * 257 if frame.dtype == torch.uint8 else frame.float().clamp(0, 1) * 65535
     return scaled.round().numpy().astype("<u2")
-
-
-def images(frames: Tensor, bits: int = 8, even: bool = False) -> Iterator[NDArray[Any]]:
-    """Frame by frame (H, W, 3) of 8 or 16 bits; ``even``: odd sides get their last row or column repeated once."""
-    for index in range(len(frames)):
-        frame = frames[index : index + 1]
-        image = to_uint16(frame)[0] if bits == 16 else to_uint8(frame)[0].numpy()
-        height, width, _ = image.shape
-        yield np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), "edge") if even else image
 
 
 def gather(frames: Iterable[NDArray[np.uint8]]) -> Tensor:
