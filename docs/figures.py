@@ -33,7 +33,7 @@ from firstframe.sites import Site
 from firstframe.tiny.model import TinyModel, load_tiny
 from firstframe.tiny.pipeline import reference_of, sample_clip
 from firstframe.tiny.scenes import render, sample_scene
-from firstframe.tiny.scenes.target import Target, held_out_targets, render_target
+from firstframe.tiny.scenes.target import Target, held_out_targets
 
 IMAGES = Path(__file__).parent / "images"
 NUM_FRAMES, CELL = 16, 8  # frames of a clip, pixels of a picture to one of the latent
@@ -82,7 +82,7 @@ def middle_of(cells: Tensor) -> tuple[int, int]:
 
 def draw_attention(model: TinyModel, file: Path) -> None:
     """Where a place on the thing, and one on the ground, look in the first frame."""
-    truth = render_target(FISH, sample_scene(FISH), NUM_FRAMES)
+    truth = Target(FISH, sample_scene(FISH), NUM_FRAMES)
     with recorded(model.adapter, LOOKER) as steps:
         frames = sample_clip(model, truth.scene.caption, SETTINGS, reference_of(model, truth.picture))
     weights, thing = steps[MIDDLE], covered(truth)
@@ -120,7 +120,7 @@ def attention_shares(model: TinyModel, count: int = 8) -> dict[str, float]:
 
 def draw_start(model: TinyModel, file: Path) -> None:
     """D(x) for three p, what a start from it looks like, and the last frame of the clips that come of three t0."""
-    truth = render_target(FISH, sample_scene(FISH), NUM_FRAMES)
+    truth = Target(FISH, sample_scene(FISH), NUM_FRAMES)
     latent = model.encode(truth.picture)
     noise = draw_noise(latent.shape[1:], 2, seed=0)[:, :, 1]
     starts = (0.6, 0.8, 1.0)
@@ -145,7 +145,7 @@ def alpha_and_sigma(model: TinyModel, start_time: float) -> tuple[float, float]:
 
 def draw_residuals(model: TinyModel, file: Path) -> None:
     """How large the retention branch's residuals are beside what they are added to, and what that does to a clip."""
-    truth = render_target(FISH, sample_scene(FISH), NUM_FRAMES)
+    truth = Target(FISH, sample_scene(FISH), NUM_FRAMES)
     image = reference_of(model, truth.picture, encode=False)
     clips = {
         name: sample_clip(model, truth.scene.caption, SETTINGS, reference, PartScales(adapter=0.0))

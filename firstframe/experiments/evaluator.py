@@ -50,9 +50,7 @@ class Evaluator:
 
     def _call(self, clip: Clip) -> tuple[TinyModel, Clip, tuple[Any, ...]]:
         """Model, clip, and what tells them from others where results are kept."""
-        target = clip.target
-        key = (self.weights, target.seed, target.scene, target.look, clip.case.method, clip.settings, clip.shown)
-        return self.model, clip, key
+        return self.model, clip, (self.weights, clip.target, clip.case.method, clip.settings, clip.shown)
 
 
 def evaluate(frames: Tensor, target: Target) -> dict[str, float]:

@@ -47,7 +47,7 @@ def measure(
 
     Args:
         only: names of experiments; empty means all. Of the others, what the folder's JSON file says stays.
-        tell: takes a line about the plan, and one about an interruption.
+        tell: takes lines about the plan and about an interruption.
 
     Returns:
         What is in the JSON file: by the experiments' names their rows, the number of clips that every number is a
@@ -56,7 +56,7 @@ def measure(
     bases = {"plain": lambda: model, "dusk": lambda: with_look(model)}
     chosen = [one for one in report.experiments if not only or one.name in only]
     runs = [(one, Evaluator(bases[one.look](), folder / "kept"), one.clips(setup)) for one in chosen]
-    tell(_plan(report, runs))
+    _tell_plan(report, runs, tell)
     file = folder / f"{report.name}.json"
     results: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     results |= {"version": __version__, "made_with": _made_with(), **asdict(setup)}
@@ -75,20 +75,20 @@ def measure(
     return results
 
 
-def _plan(report: Report, runs: Sequence[Run]) -> str:
-    """What will be measured, and about how long it takes: as the first two clips, of which one warms up."""
+def _tell_plan(report: Report, runs: Sequence[Run], tell: Callable[[str], None]) -> None:
+    """Tell what will be measured, and about how long it takes: as the first two clips, of which one warms up."""
     clips = [(evaluator, clip) for _, evaluator, clips in runs for clip in clips]
     left = [(evaluator, clip) for evaluator, clip in clips if not evaluator.is_kept(clip)]
+    names = ", ".join(one.name for one, *_ in runs)
+    tell(f"{report.title}: {len(clips)} clips ({names}), {len(clips) - len(left)} of them kept from an earlier run.")
     sampled = [(evaluator, clip) for evaluator, clip in left if clip.case.method not in REFERENCES]
     begun, steps = perf_counter(), 1
     for evaluator, clip in sampled[:2]:
         begun, steps = perf_counter(), clip.settings.steps
         evaluator.measure(clip)
     seconds = (perf_counter() - begun) / steps * sum(clip.settings.steps for _, clip in sampled[2:])
-    return (
-        f"{report.title}: {len(clips)} clips ({', '.join(one.name for one, *_ in runs)}), {len(clips) - len(left)} of "
-        f"them kept from an earlier run; about {tqdm.format_interval(seconds)} (minutes:seconds). Ctrl-C writes a "
-        "report of what is complete."
+    tell(
+        f"It takes about {tqdm.format_interval(seconds)} (minutes:seconds). Ctrl-C writes a report of what is complete."
     )
 
 

@@ -1,9 +1,10 @@
-"""Scenes that no training saw, rendered: the clips that a sampled clip should resemble."""
+"""Scenes that no training saw, and the rendered clips that a sampled clip should resemble."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -23,12 +24,17 @@ _NEAR = 0.1  # share of its distance from the centre that an object keeps
 
 @dataclass(frozen=True)
 class Target:
-    """A rendered scene: its seed, what happens in it, its frames (F, H, W, 3) in [0, 1], and their look."""
+    """A scene to animate: its seed, what happens in it, for how many frames, and its look."""
 
     seed: int
     scene: Scene
-    frames: Tensor
+    num_frames: int
     look: Look = "plain"
+
+    @property
+    def frames(self) -> Tensor:
+        """The rendered scene (F, H, W, 3) in [0, 1]; the last few are kept."""
+        return _rendered(self.scene, self.num_frames, self.look)
 
     @property
     def picture(self) -> Tensor:
@@ -36,17 +42,10 @@ class Target:
         return self.frames[:1].movedim(-1, 1)
 
 
-def render_target(seed: int, scene: Scene, num_frames: int, look: Look = "plain") -> Target:
-    """A scene with its rendered frames."""
-    frames = render(scene, num_frames, with_flow=False).frames
-    seen = dusk(frames) if look == "dusk" else frames
-    return Target(seed, scene, torch.from_numpy(seen).float() / 255, look)
-
-
 def held_out_targets(count: int, seed: int, num_frames: int, look: Look = "plain") -> Iterator[Target]:
     """``count`` scenes, at most 10,000, which differ for every seed and occur in no training."""
     for scene_seed in _seeds(count, seed):
-        yield render_target(scene_seed, sample_scene(scene_seed), num_frames, look)
+        yield Target(scene_seed, sample_scene(scene_seed), num_frames, look)
 
 
 def action_targets(count: int, seed: int, num_frames: int) -> Iterator[list[Target]]:
@@ -60,10 +59,16 @@ def action_targets(count: int, seed: int, num_frames: int) -> Iterator[list[Targ
         x, y = (_NEAR * place for place in scene.start)
         centred = replace(scene, start=(x, y), camera="still camera")
         yield [
-            render_target(scene_seed, replace(centred, direction=direction, speed=speed), num_frames)
+            Target(scene_seed, replace(centred, direction=direction, speed=speed), num_frames)
             for direction, speed in ACTIONS
         ]
 
 
 def _seeds(count: int, seed: int) -> Iterator[int]:
     return (held_out_seed(10_000 * seed + index) for index in range(count))
+
+
+@lru_cache(maxsize=8)
+def _rendered(scene: Scene, num_frames: int, look: Look) -> Tensor:
+    frames = render(scene, num_frames, with_flow=False).frames
+    return torch.from_numpy(dusk(frames) if look == "dusk" else frames).float() / 255
