@@ -53,7 +53,7 @@ def import_host(*options: str, checkout: Path = ROOT) -> None:
         checkout: of this repository.
     """
     command, sys.argv = sys.argv, ["main.py", *([] if torch.cuda.is_available() else ["--cpu"]), *options]
-    sys.path[:] = [str(Path.cwd()), *sys.path, str(checkout)]
+    sys.path[:] = [str(Path.cwd()), str(checkout), *sys.path]
     import comfy.options
 
     comfy.options.enable_args_parsing()
@@ -68,8 +68,9 @@ def resident_bytes() -> int:
     return 1024 * int(found[1]) if found else 0
 
 
-def save(folder: Path, name: str, report: dict[str, Any], page: str) -> None:
-    """Write ``report`` to NAME.json and ``page`` to NAME.md, and print the page."""
+def save(folder: Path, name: str, report: dict[str, Any], table: str, reading: str) -> None:
+    """Write ``report`` to NAME.json, ``table`` and how to read it to NAME.md, and print these two."""
+    page = f"{table.rstrip()}\n\nHow to read it: {reading}\n"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     (folder / f"{name}.md").write_text(page, "utf-8")

@@ -19,7 +19,6 @@ from comfy.model_patcher import ModelPatcher
 from counting import Ledger, counted
 from evolved import with_evolved_motion
 from fake_tensors import CUDA, HALF, built_on_card, fake_tensors
-from firstframe.modules.adapter import I2VAdapter
 from torch import Tensor, nn
 
 from firstframe.bindings.comfy.adapter import apply_adapter
@@ -28,8 +27,9 @@ from firstframe.bindings.comfy.first_frame import hold_first_frame
 from firstframe.bindings.comfy.guidance import DualGuider
 from firstframe.bindings.comfy.motion import apply_motion
 from firstframe.bindings.comfy.retention import apply_retention
-from firstframe.bindings.comfy.weights import OPERATIONS, attention
+from firstframe.bindings.comfy.weights import HOST
 from firstframe.clips.reference import Reference
+from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.modules.motion import MotionConfig, MotionModule
 from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.sampling.guidance import DualGuidance
@@ -77,7 +77,7 @@ def part(module: Callable[[], nn.Module]) -> ModelPatcher:
 
 def motion_module(config: MotionConfig) -> ModelPatcher:
     """A motion module as the host has it."""
-    return part(lambda: MotionModule(config, OPERATIONS, attention))
+    return part(lambda: MotionModule(config, HOST))
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,9 @@ class Parts:
     def __init__(self, clip: Clip) -> None:
         self.base = base_model()
         self.motion = {version: motion_module(config) for version, config in MOTION.items()}
-        self.adapter = part(lambda: I2VAdapter(SD15.attention_sites, SD15.num_heads, OPERATIONS, attention))
+        self.adapter = part(lambda: I2VAdapter(SD15.attention_sites, SD15.num_heads, HOST))
         config = RetentionConfig(SD15, replace(MOTION["v2"], mid=False))
-        self.branch = part(lambda: RetentionBranch(config, OPERATIONS, attention))
+        self.branch = part(lambda: RetentionBranch(config, HOST))
         self.reference, self.prompts = clip.reference, prompts()
 
     def moving(self, version: str) -> ModelPatcher:

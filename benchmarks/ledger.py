@@ -38,6 +38,7 @@ ADDED = (
 )
 """What is shown operation by operation: the first less the second."""
 
+READING = "ms is a lower bound for operations run one by one; compare rows by their ratio (docs/performance.md)."
 SMALL = 5e6
 """Bytes of all operations of a name, below which they have no row of their own."""
 
@@ -152,7 +153,7 @@ def main() -> None:
     own = [Card("this card", options.bandwidth, options.flops)] if options.bandwidth and options.flops else []
     cards = own or [CARDS[name] for name in options.card or CARDS]
     report = measure(options, cards)
-    save(options.out, "ledger", report, as_markdown(report, cards))
+    save(options.out, "ledger", report, as_markdown(report, cards), READING)
 
 
 if __name__ == "__main__":

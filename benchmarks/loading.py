@@ -15,35 +15,24 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from common import arguments, import_host, resident_bytes, run_in_host, save
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
+READING = "time and memory are ratios to ComfyUI's own reading of the same file; the smallest numbers count."
 PAGE_BYTES = 4096
 CHUNK_BYTES = 2**24
-
-sys.path.insert(0, str(ROOT / "tests" / "host"))
-from run import find_hosts, find_python, overlay  # noqa: E402
 
 
 def loader(way: str) -> Callable[[Path], Mapping[str, Tensor]]:
     """Imports the host in this process. What it returns reads a file as ``way`` does; the tensors by name."""
-    arguments, sys.argv = sys.argv, ["main.py", *([] if torch.cuda.is_available() else ["--cpu"])]
-    sys.path[:] = [str(Path.cwd()), *sys.path, str(ROOT)]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
+    import_host()
     import comfy.utils
 
-    sys.argv = arguments
     from firstframe.bindings.comfy.weights import load_in_host
     from firstframe.weights import I2V_ADAPTER, MOTION_MODULE
 
@@ -67,17 +56,9 @@ def load_once(way: str, path: Path) -> dict[str, float]:
     }
 
 
-def resident_bytes() -> int:
-    """The highest resident set so far, as Linux tells it (getrusage would count the parent's, too)."""
-    status = Path("/proc/self/status").read_text("utf-8")
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
-
-
-def load_in_new_process(python: Path, host: Path, way: str, path: Path) -> dict[str, float]:
+def load_in_new_process(way: str, path: Path) -> dict[str, float]:
     read_through(path)
-    command = [python, __file__, "--load", way, path]
-    output = subprocess.run(command, cwd=host, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return json.loads(output.splitlines()[-1])
+    return json.loads(run_in_host(__file__, "--load", way, path))
 
 
 def read_through(path: Path) -> None:
@@ -86,10 +67,9 @@ def read_through(path: Path) -> None:
             pass
 
 
-def measure(kind: str, path: Path, host: Path, repeats: int) -> dict[str, Any]:
+def measure(kind: str, path: Path, repeats: int) -> dict[str, Any]:
     """The smallest numbers of both ways and the ratios of ours to the host's."""
-    python = overlay(find_python(host))
-    rounds = [{way: load_in_new_process(python, host, way, path) for way in ("host", kind)} for _ in range(repeats)]
+    rounds = [{way: load_in_new_process(way, path) for way in ("host", kind)} for _ in range(repeats)]
     best = {way: {name: min(taken[way][name] for taken in rounds) for name in rounds[0][way]} for way in ("host", kind)}
     ratios = {name: round(best[kind][name] / best["host"][name], 3) for name in best["host"]}
     return {"bytes": path.stat().st_size, "host": best["host"], "ours": best[kind], "ratios": ratios}
@@ -111,35 +91,28 @@ def as_table(files: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse() -> argparse.Namespace:
+    parser = arguments(__doc__)
     parser.add_argument("--motion", action="append", type=Path, default=[], help="a motion module; may be given twice")
     parser.add_argument("--adapter", action="append", type=Path, default=[], help="an I2V adapter; may be given twice")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--load", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
-    options = arguments()
+    options = parse()
     if options.load:
         way, path = options.load
         print("\n" + json.dumps(load_once(way, Path(path))))
         return
-    hosts = find_hosts()
-    if not hosts:
-        raise SystemExit("no ComfyUI in COMFYUI_PATH or ~/comfy/ComfyUI")
     files = {
-        path.name: measure(kind, path.resolve(), hosts[0], options.repeats)
+        path.name: measure(kind, path.resolve(), options.repeats)
         for kind in ("motion", "adapter")
         for path in getattr(options, kind)
     }
-    options.out.mkdir(parents=True, exist_ok=True)
     report = {"repeats": options.repeats, "machine": platform.machine(), "files": files}
-    (options.out / "loading.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    (options.out / "loading.md").write_text(as_table(files), "utf-8")
-    print(as_table(files))
+    save(options.out, "loading", report, as_table(files), READING)
 
 
 if __name__ == "__main__":

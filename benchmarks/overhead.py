@@ -14,18 +14,16 @@ Writes overhead.json and overhead.md.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
+from common import arguments, resident_bytes, save
 from diffusers import UNet2DConditionModel
 
 from firstframe.bindings.diffusers import Retention, inject, unet_config
@@ -35,6 +33,7 @@ from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.tiny.config import MOTION, NUM_FRAMES, SIZE, UNET
 
 WAYS = ("base", "+ motion", "+ motion + adapter", "+ motion + adapter + retention")
+READING = "time and memory are ratios to the base in the same table; the fastest step of each row counts."
 SD15: dict[str, Any] = {
     "block_out_channels": (320, 640, 1280, 1280),
     "layers_per_block": 2,
@@ -124,12 +123,6 @@ def peak_bytes(layout: Layout, way: str, device: str) -> int:
     return resident_bytes() - imported
 
 
-def resident_bytes() -> int:
-    """The highest resident set so far, as Linux tells it (getrusage would count the parent's, too)."""
-    status = Path("/proc/self/status").read_text("utf-8")
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
-
-
 def peak_in_new_process(name: str, way: str, device: str) -> int:
     command = [sys.executable, __file__, "--peak-of", name, way, "--device", device]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -166,29 +159,25 @@ def as_table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse() -> argparse.Namespace:
+    parser = arguments(__doc__)
     parser.add_argument("--model", action="append", choices=LAYOUTS, help="may be given twice; default: both")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
-    options = arguments()
+    options = parse()
     if options.peak_of:
         name, way = options.peak_of
         print(peak_bytes(LAYOUTS[name], way, options.device))
         return
     results = {name: measure(name, options.repeats, options.device) for name in options.model or LAYOUTS}
     about = {"device": options.device, "threads": torch.get_num_threads(), "machine": platform.machine()}
-    options.out.mkdir(parents=True, exist_ok=True)
     report = {"torch": torch.__version__, **about, "models": results}
-    (options.out / "overhead.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    (options.out / "overhead.md").write_text(as_table(results), "utf-8")
-    print(as_table(results))
+    save(options.out, "overhead", report, as_table(results), READING)
 
 
 if __name__ == "__main__":

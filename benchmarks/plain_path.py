@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,15 +24,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from common import ROOT, arguments, first_host, import_host, run_in_host, save
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-ROOT = Path(__file__).resolve().parents[1]
+READING = "a ratio means something only where it is further from 1 than rounds of the same code are from each other."
 FRAMES, STEPS, CFG = 16, 12, 2.0
 CAPTIONS = ("a yellow star moves right quickly, still camera", "")
-
-sys.path.insert(0, str(ROOT / "tests" / "host"))
-from run import find_hosts, find_python, overlay  # noqa: E402
 
 
 def sample(checkout: Path) -> dict[str, Any]:
@@ -41,11 +38,7 @@ def sample(checkout: Path) -> dict[str, Any]:
 
     Imports the host, and the pack's core in ``checkout``.
     """
-    sys.argv = ["main.py", "--cpu"]
-    sys.path[:] = [str(Path.cwd()), str(checkout), *sys.path]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
+    import_host("--cpu", checkout=checkout)
     from host_sampling import sample_clip
 
     from firstframe.bindings.comfy.adapter import apply_adapter
@@ -78,10 +71,7 @@ def sample(checkout: Path) -> dict[str, Any]:
 
 
 def sample_in_new_process(checkout: Path) -> dict[str, Any]:
-    host = find_hosts()[0]
-    command = [overlay(find_python(host)), __file__, "--sample", checkout]
-    output = subprocess.run(command, cwd=host, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return dict(json.loads(output.splitlines()[-1]))
+    return dict(json.loads(run_in_host(__file__, "--sample", checkout)))
 
 
 @contextmanager
@@ -134,10 +124,9 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--before", default="46889bc")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--sample", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.sample:
@@ -146,13 +135,9 @@ def main() -> None:
         with torch.inference_mode():
             print("\n" + json.dumps(sample(options.sample)))
         return
-    if not find_hosts():
-        raise SystemExit("no ComfyUI in COMFYUI_PATH or ~/comfy/ComfyUI")
+    first_host()
     report = measure(options.before, options.rounds)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "plain_path.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    (options.out / "plain_path.md").write_text(as_markdown(report), "utf-8")
-    print(as_markdown(report))
+    save(options.out, "plain_path", report, as_markdown(report), READING)
 
 
 if __name__ == "__main__":

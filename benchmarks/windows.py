@@ -12,10 +12,6 @@ Writes windows.json, windows.md and windows.png.
 from __future__ import annotations
 
 import argparse
-import json
-import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,27 +19,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import arguments, import_host, resident_bytes, run_in_host, save
 
-ROOT = Path(__file__).resolve().parents[1]
+READING = "a steady scene keeps its ssim over the frames; memory is the ratio to a clip of 16 frames."
 LENGTH, OVERLAP, STEPS, CFG = 16, 6, 10, 2.0
 LENGTHS = (16, 32, 64)
 WAYS = ("anchored", "plain")
 SHOWN = (1, 8, 15, 24, 32, 48, 63)
 
-sys.path.insert(0, str(ROOT / "tests" / "host"))
-from run import find_hosts, find_python, overlay  # noqa: E402
-
 
 def sample(way: str, num_frames: int, picture: np.ndarray, caption: str) -> tuple[int, torch.Tensor]:
     """Bytes at the peak above those of the loaded models, and frames (F, H, W, 3). Imports the host."""
-    arguments, sys.argv = sys.argv, ["main.py", *([] if torch.cuda.is_available() else ["--cpu"])]
-    sys.path[:] = [str(Path.cwd()), *sys.path, str(ROOT)]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
+    import_host()
     import comfy.model_management
-
-    sys.argv = arguments
     from host_sampling import sample_clip
 
     from firstframe.bindings.comfy.adapter import apply_adapter
@@ -82,20 +70,12 @@ def plain_windows(model: Any) -> Any:
     return windowed
 
 
-def resident_bytes() -> int:
-    """The highest resident set so far, as Linux tells it."""
-    status = Path("/proc/self/status").read_text("utf-8")
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
-
-
 def sample_in_new_process(way: str, num_frames: int, picture: np.ndarray, caption: str) -> tuple[int, torch.Tensor]:
-    host = find_hosts()[0]
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "picture.npy", Path(folder) / "clip.npy"
         np.save(given, picture)
-        command = [overlay(find_python(host)), __file__, "--sample", way, str(num_frames), given, caption, made]
-        output = subprocess.run(command, cwd=host, stdout=subprocess.PIPE, text=True, check=True).stdout
-        return int(output.splitlines()[-1]), torch.from_numpy(np.load(made))
+        peak = run_in_host(__file__, "--sample", way, num_frames, given, caption, made)
+        return int(peak), torch.from_numpy(np.load(made))
 
 
 def still_scenes(count: int) -> list[tuple[np.ndarray, str]]:
@@ -145,16 +125,15 @@ def plot(drift: dict[str, Sequence[float]], file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse() -> argparse.Namespace:
+    parser = arguments(__doc__)
     parser.add_argument("--pictures", type=int, default=4)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--sample", nargs=5, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
-    options = arguments()
+    options = parse()
     if options.sample:
         way, num_frames, picture, caption, made = options.sample
         with torch.inference_mode():
@@ -162,14 +141,9 @@ def main() -> None:
         np.save(made, frames.float().cpu().numpy())
         print(f"\n{peak}")
         return
-    if not find_hosts():
-        raise SystemExit("no ComfyUI in COMFYUI_PATH or ~/comfy/ComfyUI")
     report = measure(options.pictures)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "windows.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    (options.out / "windows.md").write_text(as_markdown(report), "utf-8")
+    save(options.out, "windows", report, as_markdown(report), READING)
     plot(report["ssim_to_the_picture"], options.out / "windows.png")
-    print(as_markdown(report))
 
 
 if __name__ == "__main__":
