@@ -53,7 +53,7 @@ class Fleet:
         if self._failures[server] > 1:
             await asyncio.sleep(min(PROBE_WAIT * 2.0 ** (self._failures[server] - 2), LONGEST_PROBE_WAIT))
         wait = PROBE_WAIT
-        while await probe(server):
+        while await probe(server) and not self.is_up(server):  # another slot may have found it back meanwhile
             self._give_up_without_servers()
             await asyncio.sleep(wait)
             wait = min(2 * wait, LONGEST_PROBE_WAIT)
@@ -61,7 +61,8 @@ class Fleet:
             self._view.note(f"back: {server.url}")
 
     def _give_up_without_servers(self) -> None:
-        since = max(self._down_since.values())
-        if not self.up() and time.monotonic() - since > self._rules.give_up and not self.gave_up.is_set():
+        if self.up() or self.gave_up.is_set():
+            return
+        if time.monotonic() - max(self._down_since.values()) > self._rules.give_up:
             self._view.note(f"no server has answered for {self._rules.give_up:g} s")
             self.gave_up.set()

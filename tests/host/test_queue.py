@@ -47,7 +47,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def command(work: Path, servers: list[Server], *options: str, out: str = "out") -> list[str]:
-    python = [sys.executable, "-m", "firstframe.cli.app", "queue", str(work / "workflow.json"), "-o", str(work / out)]
+    python = [sys.executable, "-m", "firstframe.cli", "queue", str(work / "workflow.json"), "-o", str(work / out)]
     return [*python, *(part for server in servers for part in ("--server", server.address)), *options]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -72,9 +73,10 @@ def streamed(piece: bytes, pieces: int, seconds: float = 0.0, **headers: str) ->
     async def lie(request: web.Request, _: web.StreamResponse) -> web.StreamResponse:
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
-        for _ in range(pieces):
-            await asyncio.sleep(seconds)
-            await response.write(piece)
+        with suppress(ConnectionError):  # the client has heard enough
+            for _ in range(pieces):
+                await asyncio.sleep(seconds)
+                await response.write(piece)
         return response
 
     return lie
@@ -82,7 +84,7 @@ def streamed(piece: bytes, pieces: int, seconds: float = 0.0, **headers: str) ->
 
 async def no_answer(_: web.Request, true: web.StreamResponse) -> web.StreamResponse:
     """No header for a long time."""
-    await asyncio.sleep(5)
+    await asyncio.sleep(4)
     return true
 
 
@@ -100,7 +102,7 @@ async def no_http(request: web.Request, true: web.StreamResponse) -> web.StreamR
 
 
 HUGE = streamed(MIB, 1500)
-DRIP = streamed(b" ", 500, 0.02)
+DRIP = streamed(b" ", 250, 0.02)
 DEEP = body(b"[" * 200_000)
 JSON_ROUTES = ("/queue", "/history", "/prompt", "/upload")
 

@@ -17,7 +17,7 @@ from firstframe.queue.plan import Job, read_pictures
 from firstframe.queue.progress import Bars
 from firstframe.queue.rules import Rules
 
-LIMITS = Limits(answer=4 << 20, message=1 << 16, output=2 << 20, seconds=0.5, rate=1e6)
+LIMITS = Limits(answer=4 << 20, message=1 << 16, output=2 << 20, seconds=1.0, rate=1e6)
 RULES = Rules(in_flight=1, poll=0.2, give_up=5)
 MOST_MEMORY = 200 << 20  # bytes more than before
 
