@@ -44,12 +44,13 @@ def loader(way: str) -> Callable[[Path], Mapping[str, Tensor]]:
     import comfy.utils
 
     sys.argv = arguments
-    from firstframe.bindings.comfy.weights import load_host_adapter, load_host_motion
+    from firstframe.bindings.comfy.weights import load_in_host
+    from firstframe.weights import I2V_ADAPTER, MOTION_MODULE
 
     if way == "host":
         return lambda path: comfy.utils.load_torch_file(str(path), safe_load=True)
-    load = {"motion": load_host_motion, "adapter": load_host_adapter}[way]
-    return lambda path: load(path).model.state_dict()
+    kind = {"motion": MOTION_MODULE, "adapter": I2V_ADAPTER}[way]
+    return lambda path: load_in_host(kind, path).model.state_dict()
 
 
 def load_once(way: str, path: Path) -> dict[str, float]:

@@ -100,10 +100,10 @@ def sample_in_new_process(way: str, num_frames: int, picture: np.ndarray, captio
 
 def still_scenes(count: int) -> list[tuple[np.ndarray, str]]:
     """Pictures (H, W, 3) of scenes that no training saw, with what happens in them: something slow, a still camera."""
-    from firstframe.experiments.scenes import action_clips
+    from firstframe.tiny.scenes.target import action_targets
 
-    clips = [of_picture[0] for of_picture in action_clips(count, 0, LENGTH)]
-    return [(clip.frames[0].numpy(), clip.scene.caption) for clip in clips]
+    targets = [of_picture[0] for of_picture in action_targets(count, 0, LENGTH)]
+    return [(target.frames[0].numpy(), target.scene.caption) for target in targets]
 
 
 def measure(count: int) -> dict[str, Any]:

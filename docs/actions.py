@@ -13,12 +13,12 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from firstframe.bindings.diffusers import SamplingSettings
+from firstframe.bindings.diffusers import PartScales, SamplingSettings
 from firstframe.clips.reference import prepare_picture
 from firstframe.clips.video import to_uint8
-from firstframe.experiments.scenes import TrueClip, action_clips
 from firstframe.tiny.model import TinyModel, load_tiny
-from firstframe.tiny.pipeline import PartScales, animate_picture
+from firstframe.tiny.pipeline import reference_of, sample_clip
+from firstframe.tiny.scenes.target import Target, action_targets
 
 FILE = Path(__file__).parent / "images" / "actions.gif"
 HEART, SQUARE = 15, 1
@@ -28,12 +28,12 @@ SIDE, GAP, FOOT = 160, 6, 24
 FIRST, NEXT, LAST = 500, 125, 600  # milliseconds
 
 
-def clips_of(model: TinyModel, truth: TrueClip) -> list[list[Image.Image]]:
+def clips_of(model: TinyModel, truth: Target) -> list[list[Image.Image]]:
     """The picture standing still, then what each action makes of it, as frames in the size to be shown."""
-    picture = prepare_picture(truth.frames[0], 128, 128)
+    reference = reference_of(model, prepare_picture(truth.frames[0], 128, 128))
     what = truth.scene.caption.partition(" moves ")[0]
     prompts = [f"{what} moves {action}, still camera" for action in ACTIONS]
-    clips = [animate_picture(model, picture, prompt, SETTINGS, PartScales(1.0, 1.0)) for prompt in prompts]
+    clips = [sample_clip(model, prompt, SETTINGS, reference, PartScales()) for prompt in prompts]
     still = clips[0][:1].expand(len(clips[0]), -1, -1, -1)
     return [[_shown(frame.numpy()) for frame in to_uint8(clip)] for clip in (still, *clips)]
 
@@ -57,7 +57,7 @@ def _shown(pixels: object) -> Image.Image:
 
 def main() -> None:
     model = load_tiny()
-    scenes = list(islice(action_clips(HEART + 1, 0, 1), HEART + 1))
+    scenes = list(islice(action_targets(HEART + 1, 0, 1), HEART + 1))
     rows = [clips_of(model, scenes[number][0]) for number in (HEART, SQUARE)]
     first, *others = [page(rows, frame) for frame in range(SETTINGS.num_frames)]
     durations = [FIRST, *[NEXT] * (len(others) - 1), LAST]

@@ -22,17 +22,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from firstframe.bindings.diffusers import Retention, SamplingSettings, generate, inject
-from firstframe.bindings.diffusers.sampling import ddim_timesteps, draw_noise
-from firstframe.experiments.scenes import TrueClip, held_out_clips, true_clip
+from firstframe.bindings.diffusers import PartScales, SamplingSettings, inject
+from firstframe.bindings.diffusers.sampling import draw_noise
 from firstframe.modules.backend import scaled_dot_product_attention
 from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.sampling.prior import mask_generator, prior_mean
+from firstframe.sampling.schedule import Schedule
 from firstframe.shapes import fold_frames
 from firstframe.sites import Site
 from firstframe.tiny.model import TinyModel, load_tiny
-from firstframe.tiny.pipeline import animate_picture, decode_clip
+from firstframe.tiny.pipeline import reference_of, sample_clip
 from firstframe.tiny.scenes import render, sample_scene
+from firstframe.tiny.scenes.target import Target, held_out_targets, render_target
 
 IMAGES = Path(__file__).parent / "images"
 NUM_FRAMES, CELL = 16, 8  # frames of a clip, pixels of a picture to one of the latent
@@ -67,7 +68,7 @@ def recorded(adapter: I2VAdapter, site: Site) -> Iterator[list[Tensor]]:
         leaf.attention = scaled_dot_product_attention
 
 
-def covered(truth: TrueClip) -> Tensor:
+def covered(truth: Target) -> Tensor:
     """Which cells of each frame belong to the moving thing, (F, H/8, W/8) bool."""
     masks = torch.from_numpy(render(truth.scene, NUM_FRAMES, with_flow=False).masks)
     return torch.nn.functional.avg_pool2d(masks[:, None], CELL)[:, 0] > 0.5
@@ -81,9 +82,9 @@ def middle_of(cells: Tensor) -> tuple[int, int]:
 
 def draw_attention(model: TinyModel, file: Path) -> None:
     """Where a place on the thing, and one on the ground, look in the first frame."""
-    truth = true_clip(FISH, sample_scene(FISH), NUM_FRAMES)
+    truth = render_target(FISH, sample_scene(FISH), NUM_FRAMES)
     with recorded(model.adapter, LOOKER) as steps:
-        frames = animate_picture(model, truth.picture, truth.scene.caption, SETTINGS)
+        frames = sample_clip(model, truth.scene.caption, SETTINGS, reference_of(model, truth.picture))
     weights, thing = steps[MIDDLE], covered(truth)
     figure, axes = _grid(3, len(SHOWN) + 1)
     _picture(axes[0, 0], truth.frames[0], "frame 0, the picture")
@@ -105,11 +106,11 @@ def attention_shares(model: TinyModel, count: int = 8) -> dict[str, float]:
 
     Means over held-out scenes under a still camera, and over the frames from 8 on, where the thing has moved away.
     """
-    still = (truth for truth in held_out_clips(100, 0, NUM_FRAMES) if truth.scene.camera == "still camera")
+    still = (truth for truth in held_out_targets(100, 0, NUM_FRAMES) if truth.scene.camera == "still camera")
     rows = []
     for truth in islice(still, count):
         with recorded(model.adapter, LOOKER) as steps:
-            animate_picture(model, truth.picture, truth.scene.caption, SETTINGS)
+            sample_clip(model, truth.scene.caption, SETTINGS, reference_of(model, truth.picture))
         thing = covered(truth).flatten(1)
         to_thing = steps[MIDDLE][8:, :, thing[0]].sum(-1)
         rows.append([to_thing[thing[8:]].mean(), to_thing[~thing[8:]].mean(), thing[0].float().mean()])
@@ -119,7 +120,7 @@ def attention_shares(model: TinyModel, count: int = 8) -> dict[str, float]:
 
 def draw_start(model: TinyModel, file: Path) -> None:
     """D(x) for three p, what a start from it looks like, and the last frame of the clips that come of three t0."""
-    truth = true_clip(FISH, sample_scene(FISH), NUM_FRAMES)
+    truth = render_target(FISH, sample_scene(FISH), NUM_FRAMES)
     latent = model.encode(truth.picture)
     noise = draw_noise(latent.shape[1:], 2, seed=0)[:, :, 1]
     starts = (0.6, 0.8, 1.0)
@@ -131,33 +132,29 @@ def draw_start(model: TinyModel, file: Path) -> None:
         _picture(row[1], _decoded(model, alpha * frame + sigma * noise), f"{alpha:.2f} D(x) + {sigma:.2f} noise")
         for axis, t0 in zip(row[2:], starts, strict=True):
             knobs = replace(SETTINGS, keep_probability=p, start_time=t0)
-            frames = animate_picture(model, truth.picture, truth.scene.caption, knobs)
+            frames = sample_clip(model, truth.scene.caption, knobs, reference_of(model, truth.picture))
             _picture(axis, frames[-1], f"last frame, t0 = {t0:g}")
     _save(figure, file)
 
 
 def alpha_and_sigma(model: TinyModel, start_time: float) -> tuple[float, float]:
     """Shares of picture and noise where sampling starts at ``start_time`` (t0)."""
-    first = ddim_timesteps(SETTINGS.steps, start_time)[0][0]
-    alpha_squared = model.scheduler.alphas_cumprod[first].item()
-    return alpha_squared**0.5, (1 - alpha_squared) ** 0.5
+    schedule = Schedule.ddim(model.scheduler.alphas_cumprod, SETTINGS.steps, start_time)
+    return schedule.alphas[0], schedule.sigmas[0]
 
 
 def draw_residuals(model: TinyModel, file: Path) -> None:
     """How large the retention branch's residuals are beside what they are added to, and what that does to a clip."""
-    truth = true_clip(FISH, sample_scene(FISH), NUM_FRAMES)
-    text, no_text = model.encode_text([truth.scene.caption, ""]).chunk(2)
-    retention = Retention(model.retention, model.retention.encode(truth.picture))
-    options: dict[str, Any] = {"motion": model.motion, "scheduler": model.scheduler}
-    shape = (model.unet.config.in_channels, 128 // CELL, 128 // CELL)
+    truth = render_target(FISH, sample_scene(FISH), NUM_FRAMES)
+    image = reference_of(model, truth.picture, encode=False)
     clips = {
-        name: decode_clip(model, generate(model.unet, text, no_text, shape, SETTINGS, retention=way, **options))
-        for name, way in {"text alone": None, "with the branch": retention}.items()
+        name: sample_clip(model, truth.scene.caption, SETTINGS, reference, PartScales(adapter=0.0))
+        for name, reference in {"text alone": None, "with the branch": image}.items()
     }
     figure = Figure(figsize=(11, 6.4), layout="constrained", dpi=90)
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.15))
     axis = above.subplots()
-    for timestep, shares in residual_shares(model, truth, text, retention).items():
+    for timestep, shares in residual_shares(model, truth).items():
         axis.plot(range(len(shares)), shares, marker="o", label=f"timestep {timestep}")
     axis.set(xlabel="skip connection, from the outside in", ylabel="residual / skip connection (norms)", ylim=(0, None))
     axis.set_xticks(range(9), ["16 x 16", "16 x 16", "16 x 16", "8 x 8", "8 x 8", "8 x 8", "4 x 4", "4 x 4", "4 x 4"])
@@ -172,20 +169,21 @@ def draw_residuals(model: TinyModel, file: Path) -> None:
     _save(figure, file)
 
 
-def residual_shares(model: TinyModel, truth: TrueClip, text: Tensor, retention: Retention) -> dict[int, list[float]]:
+def residual_shares(model: TinyModel, truth: Target) -> dict[int, list[float]]:
     """Norm of each residual over that of the skip connection it is added to, by timestep, on the noised true clip."""
     latents = repeat(model.encode(truth.frames.movedim(-1, 1)), "f c h w -> 1 c f h w")
     noise = draw_noise((latents.shape[1], *latents.shape[3:]), NUM_FRAMES, seed=0)
+    text, features = model.encode_text([truth.scene.caption]), model.retention.encode(truth.picture)
     return {
         timestep: _shares_at(
-            model, model.scheduler.add_noise(latents, noise, torch.tensor(timestep)), timestep, text, retention
+            model, model.scheduler.add_noise(latents, noise, torch.tensor(timestep)), timestep, text, features
         )
         for timestep in (900, 500, 100)
     }
 
 
 @torch.inference_mode()
-def _shares_at(model: TinyModel, noisy: Tensor, timestep: int, text: Tensor, retention: Retention) -> list[float]:
+def _shares_at(model: TinyModel, noisy: Tensor, timestep: int, text: Tensor, features: Tensor) -> list[float]:
     skips: list[Tensor] = []
     hooks = [model.unet.conv_in.register_forward_hook(lambda _, __, output: skips.append(output))]
     hooks += [
@@ -195,7 +193,7 @@ def _shares_at(model: TinyModel, noisy: Tensor, timestep: int, text: Tensor, ret
         model.unet(fold_frames(noisy), timestep, text)
     for hook in hooks:
         hook.remove()
-    residuals = retention.branch(noisy, torch.tensor([timestep]), text, retention.features)
+    residuals = model.retention(noisy, torch.tensor([timestep]), text, features)
     return [(residual.norm() / skip.norm()).item() for residual, skip in zip(residuals, skips, strict=True)]
 
 

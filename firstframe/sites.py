@@ -13,7 +13,7 @@ Stage = Literal["down", "mid", "up"]
 LDMStage = Literal["input", "middle", "output"]
 DiffusersKind = Literal["attentions", "motion_modules", "resnets"]
 
-_KEY = re.compile(r"(down|mid|up)_(\d+)_(\d+)")
+_KEY = re.compile(r"(down|mid|up)_(0|[1-9][0-9]?)_(0|[1-9][0-9]?)")
 
 
 @dataclass(frozen=True, order=True)

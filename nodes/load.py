@@ -10,6 +10,7 @@ from ..firstframe.bindings.comfy import weights
 from ..firstframe.clips.reference import prepare_picture
 from ..firstframe.tiny import comfy as tiny
 from ..firstframe.tiny.config import SIZE
+from ..firstframe.weights import I2V_ADAPTER, MOTION_MODULE
 from . import folders
 from .aliases import search_aliases
 from .types import I2VAdapter, MotionModule, Retention
@@ -99,7 +100,8 @@ class LoadMotionModule(io.ComfyNode):
 
     @classmethod
     def execute(cls, motion_module: str) -> io.NodeOutput:
-        return io.NodeOutput(weights.load_host_motion(folders.path_of(folders.MOTION_MODULES, motion_module)))
+        file = folders.path_of(folders.MOTION_MODULES, motion_module)
+        return io.NodeOutput(weights.load_in_host(MOTION_MODULE, file))
 
 
 class LoadAdapter(io.ComfyNode):
@@ -127,4 +129,4 @@ class LoadAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, adapter: str) -> io.NodeOutput:
-        return io.NodeOutput(weights.load_host_adapter(folders.path_of(folders.ADAPTERS, adapter)))
+        return io.NodeOutput(weights.load_in_host(I2V_ADAPTER, folders.path_of(folders.ADAPTERS, adapter)))

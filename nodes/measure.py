@@ -61,8 +61,8 @@ class Measure(io.ComfyNode):
         cls, images: Tensor, picture: Tensor, name: str, other: Tensor | None = None, other_name: str = "other"
     ) -> io.NodeOutput:
         _check_packages()
-        from ..firstframe.experiments.figures import pixels, side_by_side
-        from ..firstframe.experiments.frames import as_json, as_text, frame_numbers, frame_panels
+        from ..firstframe.clips.metrics.per_frame import as_json, as_text, frame_numbers, frame_panels
+        from ..firstframe.clips.metrics.plot import pixels, side_by_side
 
         if other is not None and name == other_name:
             raise FirstFrameError(f"both videos are called {name!r}: give the second one another name")

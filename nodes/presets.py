@@ -1,13 +1,18 @@
-"""Amounts of motion by name, each a pair of the prior's two knobs."""
+"""Choices by name that stand for other inputs: amounts of motion, and intervals of guidance."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..firstframe.sampling.guidance import PASSES, Interval, Passes
 from ..firstframe.sampling.prior import MOTION
 
 CUSTOM = "custom"
 NAMED = {f"{name} (t0 {knobs.start_time:g}, p {knobs.keep_probability:g})": knobs for name, knobs in MOTION.items()}
+INTERVALS = {
+    f"{name} (image {passes.image_interval[1]:g}, text {passes.text_interval[1]:g})": passes
+    for name, passes in PASSES.items()
+}
 
 
 def motion_input() -> io.Input:
@@ -26,3 +31,22 @@ def knobs_of(motion: str, start_time: float, keep_probability: float) -> tuple[f
     if motion == CUSTOM:
         return start_time, keep_probability
     return NAMED[motion].start_time, NAMED[motion].keep_probability
+
+
+def passes_input() -> io.Input:
+    """A choice that stands for the intervals of both scales."""
+    return io.Combo.Input(
+        "passes",
+        options=[CUSTOM, *INTERVALS],
+        default=CUSTOM,
+        optional=True,
+        tooltip=(
+            "Passes of the model. Sets where the image scale and the text scale end; both start at 0. full: three "
+            "passes a step. economical: about two, nearly the same clip. custom takes your starts and ends."
+        ),
+    )
+
+
+def intervals_of(passes: str, image_interval: Interval, text_interval: Interval) -> Passes:
+    """The intervals of a choice."""
+    return Passes(image_interval, text_interval) if passes == CUSTOM else INTERVALS[passes]

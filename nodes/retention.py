@@ -12,7 +12,7 @@ from ..firstframe.bindings.comfy import weights
 from ..firstframe.bindings.comfy.retention import apply_retention
 from ..firstframe.clips.reference import Reference
 from ..firstframe.sampling.strength import StrengthSchedule
-from ..firstframe.weights import has_motion_module
+from ..firstframe.weights import MOTION_MODULE, RETENTION, has_motion_module
 from . import folders, types
 from .aliases import search_aliases
 
@@ -50,10 +50,10 @@ class LoadRetention(io.ComfyNode):
     def execute(cls, retention: str) -> io.NodeOutput:
         file = folders.path_of(folders.ADAPTERS, retention)
         if has_motion_module(file):
-            motion = weights.load_host_motion(file)
+            motion = weights.load_in_host(MOTION_MODULE, file)
         else:
             motion = ExecutionBlocker(f"{retention} has no motion module: use Load Motion Module")
-        return io.NodeOutput(weights.load_host_retention(file), motion)
+        return io.NodeOutput(weights.load_in_host(RETENTION, file), motion)
 
 
 class ApplyRetention(io.ComfyNode):

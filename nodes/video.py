@@ -131,7 +131,7 @@ def _sound(audio: dict[str, Any] | None, format: str) -> Sound | None:
 
 
 def _preview(path: Path, subfolder: str) -> ui.PreviewVideo | ui.SavedImages:
-    """What the frontend shows in the node: a player for videos, moving or still pictures for the others."""
+    """What the frontend shows in the node: a player for videos, moving or still images for the others."""
     if path.is_dir():
         inside = f"{subfolder}/{path.name}" if subfolder else path.name
         return ui.SavedImages([_saved(file.name, inside) for file in sorted(path.iterdir())])

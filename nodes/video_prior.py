@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from comfy.sampler_helpers import prepare_mask
 from comfy_api.latest import io
+from torch import Tensor
 
+from ..firstframe.errors import ModelMismatchError
 from ..firstframe.sampling.prior import mask_generator, similar_clip
 from .aliases import search_aliases
 from .prior import blur_inputs
@@ -75,10 +77,21 @@ class VideoPrior(io.ComfyNode):
         seed: int,
         picture: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
-        clip = latent["samples"]
-        first = clip[:, :, :1] if picture is None else picture["samples"]
+        clip = _of_video(latent, "latent")
+        first = clip[:, :, :1] if picture is None else _of_video(picture, "picture")
         frames = similar_clip(clip, first, keep_probability, mask_generator(seed), blur_kernel, blur_sigma)
         if "noise_mask" in latent:
             held = prepare_mask(latent["noise_mask"], clip.shape, clip.device) < 1
             frames = torch.where(held, clip, frames)
         return io.NodeOutput({**latent, "samples": frames}, start_time)
+
+
+def _of_video(latent: dict[str, Any], name: str) -> Tensor:
+    """A latent's samples (B, C, F, H, W). Raises ModelMismatchError for those of an image model."""
+    samples: Tensor = latent["samples"]
+    if samples.ndim != 5:
+        raise ModelMismatchError(
+            f"{name}: a video model's latent is (B, C, F, H, W), this one is {tuple(samples.shape)}. For AnimateDiff "
+            "use Frame Similarity Prior; for a video model encode with its own VAE"
+        )
+    return samples

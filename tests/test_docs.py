@@ -18,7 +18,7 @@ from torch import Tensor
 
 from firstframe.modules.backend import scaled_dot_product_attention
 from firstframe.tiny.model import TinyModel
-from firstframe.weights import load_adapter
+from firstframe.weights import I2V_ADAPTER, load
 
 ROOT = Path(__file__).parents[1]
 OURS = ("*.md", "docs/**/*.md", "firstframe/**/*.md", "web/**/*.md", "workflows/**/*.md", "benchmarks/**/*.md")
@@ -100,7 +100,7 @@ def test_the_code_for_training_runs(small_model: TinyModel, tmp_path: Path) -> N
         "file": tmp_path / "adapter.safetensors",
     }
     exec("\n".join(code), given)
-    trained = load_adapter(given["file"])
+    trained = load(I2V_ADAPTER, given["file"])
     for site in trained:
         assert trained[site].to_out.weight.any(), site
 

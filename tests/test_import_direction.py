@@ -33,7 +33,7 @@ CORE = {"torch", "einops", "kornia", "safetensors"}
 # What these rooms may use besides: images, files of clips and measurements; downloads.
 FURTHER = {
     "clips": {"PIL", "numpy", "imageio_ffmpeg", "cv2", "skimage", "matplotlib"},
-    "weights/hub": {"filelock", "huggingface_hub", "tqdm", "yaml"},
+    "weights/hub": {"filelock", "requests", "tenacity", "tqdm", "urllib3", "yaml"},
 }
 HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "nodes"}
 KNOW_THE_HOST = {"bindings/comfy", "tiny/comfy.py"}

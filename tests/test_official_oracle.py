@@ -9,13 +9,16 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from firstframe.bindings.diffusers import SamplingSettings, animatediff_scheduler, inject
-from firstframe.bindings.diffusers.sampling import ddim_timesteps, denoise
+from firstframe.bindings.diffusers import PartScales, Prompts, animatediff_scheduler, inject
+from firstframe.bindings.diffusers.denoiser import GuidedDenoiser, HeldFrames
+from firstframe.bindings.diffusers.sampling import denoise
 from firstframe.clips.color import match_color
+from firstframe.sampling.guidance import DualGuidance
 from firstframe.sampling.prior import degrade
+from firstframe.sampling.schedule import Schedule
 from firstframe.shapes import fold_frames, unfold_frames
 from firstframe.sites import Site
-from firstframe.weights import load_adapter, load_image_tokens, load_motion, load_state_dict
+from firstframe.weights import I2V_ADAPTER, IMAGE_TOKENS, MOTION_MODULE, load, load_state_dict
 
 FRAMES = 6
 
@@ -63,11 +66,11 @@ def files(oracle_dir: Path, tmp_path_factory: pytest.TempPathFactory, request) -
 def injection(unet: UNet2DConditionModel, files: dict[str, Path], request):
     """All parts attached, with the image tokens on and off."""
     parts = {
-        "motion": load_motion(files["motion"]),
-        "adapter": load_adapter(files["i2v_module"]),
-        "image_tokens": load_image_tokens(files["ip"]),
+        "motion": load(MOTION_MODULE, files["motion"]),
+        "adapter": load(I2V_ADAPTER, files["i2v_module"]),
+        "image_tokens": load(IMAGE_TOKENS, files["ip"]),
     }
-    with inject(unet, **parts, num_frames=FRAMES, image_token_scale=request.param) as injection:
+    with inject(unet, **parts, num_frames=FRAMES, scales=PartScales(image_tokens=request.param)) as injection:
         yield injection
 
 
@@ -84,7 +87,7 @@ def test_one_forward(injection, expected: dict[str, Tensor]) -> None:
 
 
 def test_cross_frame_attention(unet: UNet2DConditionModel, oracle_dir: Path, expected) -> None:
-    adapter = load_adapter(oracle_dir / "i2v_module.safetensors")
+    adapter = load(I2V_ADAPTER, oracle_dir / "i2v_module.safetensors")
     attention = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
     with torch.no_grad(), inject(unet, adapter=adapter, num_frames=FRAMES):
         output = attention(expected["attn.input"])
@@ -92,37 +95,28 @@ def test_cross_frame_attention(unet: UNet2DConditionModel, oracle_dir: Path, exp
 
 
 def test_motion_module(oracle_dir: Path, expected: dict[str, Tensor]) -> None:
-    motion = load_motion(oracle_dir / "motion.safetensors")
+    motion = load(MOTION_MODULE, oracle_dir / "motion.safetensors")
     with torch.no_grad():
         output = motion(Site("down", 1, 0), expected["motion.input"])
     assert relative_error(output, expected["motion.output"]) < 1e-4
 
 
 def test_sampling(injection, expected: dict[str, Tensor]) -> None:
-    settings = SamplingSettings(num_frames=FRAMES, steps=5, cfg=7.5)
-    scheduler = animatediff_scheduler()
-    timesteps, _ = ddim_timesteps(settings.steps, settings.start_time)
-    assert timesteps == expected["B.timesteps"].tolist()
+    schedule = Schedule.ddim(animatediff_scheduler().alphas_cumprod, steps=5)
+    assert list(schedule.timesteps) == expected["B.timesteps"].tolist()
 
     first_frame = expected["B.first_frame_latent"]
     frames = degrade(first_frame.repeat(1, 1, FRAMES, 1, 1), expected["B.mask_uniform"] >= 0.5)
     assert relative_error(frames, expected["B.degraded"]) < 1e-5
-    latents = scheduler.add_noise(frames, expected["B.noise"], torch.tensor(timesteps[0]))
+    latents = schedule.noised(frames, expected["B.noise"], 0)
+    held = HeldFrames.of([0], first_frame.expand_as(latents), expected["B.noise"])
 
     steps = []
-    text, no_text = (
-        torch.cat([expected[f"B.text_{kind}"], expected[f"B.image_{kind}"]], dim=1) for kind in ("cond", "uncond")
+    prompts = Prompts(
+        *(torch.cat([expected[f"B.text_{kind}"], expected[f"B.image_{kind}"]], dim=1) for kind in ("cond", "uncond"))
     )
-    final = denoise(
-        injection,
-        scheduler,
-        latents,
-        text,
-        no_text,
-        settings,
-        first_frame[:, :, 0],
-        lambda done, total, latents: steps.append(latents),
-    )
+    denoiser = GuidedDenoiser(injection, schedule, prompts, held)
+    final = denoise(denoiser, latents, DualGuidance(1.0, 7.5), lambda done, total, latents: steps.append(latents))
     assert relative_error(final, entry(expected, "B.final_latents", injection)) < 1e-2
     if injection.image_token_scale:
         for step, latents in enumerate(steps):

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import FirstFrameError
-from .options import (
-    Cfg,
-    Device,
-    ImageScale,
-    Keep,
-    Report,
-    Scenes,
-    Seed,
-    Start,
-    Steps,
-    TextScale,
-    guidance_of,
-    load_model,
-)
+from .options import Cfg, Device, ImageScale, Keep, Scenes, Seed, Start, Steps, TextScale, guidance_of, load_model
+
+if TYPE_CHECKING:
+    from ..experiments.experiment import Report, Setup
 
 SECTIONS = ("parts", "actions", "image_scale", "prior", "other_look")
+Out = Annotated[Path, typer.Option("-o", "--out", "--report", help="Folder to write to.")]
 
 app = typer.Typer(help="Measure the tiny model on rendered scenes.", no_args_is_help=True)
 
@@ -33,7 +24,7 @@ app = typer.Typer(help="Measure the tiny model on rendered scenes.", no_args_is_
 def measure_tiny(
     scenes: Scenes = 64,
     seed: Seed = 0,
-    report: Report = Path("report/tiny"),
+    out: Out = Path("report/tiny"),
     steps: Steps = 10,
     cfg: Cfg = 2.0,
     keep: Keep = 0.5,
@@ -47,42 +38,37 @@ def measure_tiny(
 ) -> None:
     """Compare text only, clean first frame and adapter on scenes never trained on."""
     from ..bindings.diffusers import SamplingSettings
-    from ..experiments.tiny import measure_tiny as measure
-    from ..experiments.variants import RETAINED, VARIANTS
+    from ..experiments.catalogue import comparison
+    from ..experiments.experiment import Setup
 
     guidance = guidance_of(cfg, image_scale, text_scale)
     settings = SamplingSettings(16, steps, cfg, seed, keep, start, guidance=guidance)
-    variants = (*VARIANTS, *RETAINED) if retention else VARIANTS
-    numbers = measure(load_model(device), scenes, seed, settings, report, variants)
-    typer.echo(json.dumps({key: numbers[key] for key in ("variants", "autoencoder", "truth")}, indent=2))
-    typer.echo(f"{report / 'report.json'}\n{report / 'report.html'}")
+    _measure(comparison(retention), Setup(scenes, seed, settings), out, device)
 
 
 @app.command("prior")
 def measure_prior(
     scenes: Scenes = 16,
     seed: Seed = 0,
-    report: Report = Path("report/prior"),
+    out: Out = Path("report/prior"),
     steps: Steps = 10,
     cfg: Cfg = 2.0,
     device: Device = "",
 ) -> None:
     """Flow score and warping error over t0 and p of the frame similarity prior."""
     from ..bindings.diffusers import SamplingSettings
-    from ..experiments.prior import as_table
-    from ..experiments.prior import measure_prior as measure
+    from ..experiments.catalogue import PRIOR_REPORT
+    from ..experiments.experiment import Setup
 
-    numbers = measure(load_model(device), scenes, seed, SamplingSettings(16, steps, cfg, seed), report)
-    typer.echo(as_table(numbers["rows"]))
-    typer.echo(f"{report / 'prior.json'}\n{report / 'report.html'}")
+    _measure(PRIOR_REPORT, Setup(scenes, seed, SamplingSettings(16, steps, cfg, seed)), out, device)
 
 
 @app.command("claims")
 def measure_claims(
     scenes: Scenes = 16,
-    pictures: Annotated[int, typer.Option(help="How many pictures are sent into six actions each.")] = 16,
+    pictures: Annotated[int, typer.Option(help="How many images are animated in six ways each.")] = 16,
     seed: Seed = 0,
-    report: Report = Path("report/claims"),
+    out: Out = Path("report/claims"),
     steps: Steps = 6,
     cfg: Cfg = 2.0,
     only: Annotated[
@@ -90,13 +76,20 @@ def measure_claims(
     ] = None,
     device: Device = "",
 ) -> None:
-    """The papers' claims in figures: parts, many actions from one picture, image scale, prior, another look."""
+    """The papers' claims in figures: parts, many actions from one image, image scale, prior, another look."""
     from ..bindings.diffusers import SamplingSettings
-    from ..experiments.claims import measure_claims as measure
+    from ..experiments.catalogue import CLAIMS
+    from ..experiments.experiment import Setup
 
     if unknown := set(only or ()) - set(SECTIONS):
         raise FirstFrameError(f"there is no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
-    settings = SamplingSettings(16, steps, cfg, seed)
-    measure(load_model(device), scenes, pictures, seed, settings, report, only or SECTIONS)
-    typer.echo((report / "claims.md").read_text("utf-8"))
-    typer.echo(f"{report / 'claims.json'}\n{report / 'report.html'}")
+    setup = Setup(scenes, seed, SamplingSettings(16, steps, cfg, seed), pictures)
+    _measure(CLAIMS, setup, out, device, only or ())
+
+
+def _measure(report: Report, setup: Setup, out: Path, device: str, only: Sequence[str] = ()) -> None:
+    from ..experiments.run import measure
+
+    measure(report, load_model(device), setup, out, only, typer.echo)
+    typer.echo((out / f"{report.name}.md").read_text("utf-8"))
+    typer.echo(f"{out / report.name}.json\n{out / 'report.html'}")

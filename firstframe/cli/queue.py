@@ -14,7 +14,7 @@ from ..errors import FirstFrameError
 
 if TYPE_CHECKING:
     from ..queue.plan import Job
-    from ..queue.run import Rules
+    from ..queue.rules import Rules
     from ..queue.server import Retries
     from ..queue.workflow import Graph
 
@@ -60,7 +60,7 @@ def queue(
     """
     from ..queue.manifest import done_jobs
     from ..queue.plan import parse_shard
-    from ..queue.run import Rules
+    from ..queue.rules import Rules
     from ..queue.server import Retries
 
     part, parts = parse_shard(shard)
@@ -133,27 +133,38 @@ def _matrix(
 def _addresses(urls: list[str]) -> list[str]:
     whole = [url if "://" in url else f"http://{url}" for url in urls]
     for url in whole:
-        if not urlsplit(url).hostname:
+        if not _is_address(url):
             raise FirstFrameError(f"--server {url!r} is no address; for example {SERVER}")
     return list(dict.fromkeys(url.rstrip("/") for url in whole))
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port above 65535, or half of an IPv6 address
+        return False
+
+
 async def _send(jobs: list[Job], urls: list[str], path: Path, rules: Rules, retries: Retries) -> None:
     """Do what is not done yet; the manifest, and in any case the table beside it."""
-    import aiohttp
-
+    from ..clips.leftovers import remove_leftovers
+    from ..queue.connection import open_session
     from ..queue.manifest import Manifest, done_jobs, folder_events, write_csv
     from ..queue.progress import Bars
     from ..queue.run import Run
-    from ..queue.server import TIMEOUT, Server
+    from ..queue.server import Server
 
     with Manifest(path) as manifest:
         done = done_jobs(path.parent)
         todo = [job for job in jobs if job.id not in done]
         client = manifest.begin(servers=urls, jobs=len(todo))
-        async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+        remove_leftovers(path.parent)
+        async with open_session() as session:
             servers = [Server(url, client, session, retries) for url in urls]
             with Bars(urls, len(todo)) as bars:
+                if manifest.warning:
+                    bars.note(manifest.warning)
                 bars.note(f"jobs: {len(jobs)}, of them done before: {len(jobs) - len(todo)}")
                 try:
                     await Run(servers, todo, manifest, path.parent, rules, bars).run()

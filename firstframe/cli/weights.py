@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ..errors import WeightsError
+from ..errors import WeightsError, printable
 
 if TYPE_CHECKING:
     from ..weights.hub.manifest import WeightSet
@@ -16,17 +16,21 @@ if TYPE_CHECKING:
     from ..weights.layouts import Kind
 
 app = typer.Typer(help="Published weights: what there is, getting it, checking it.", no_args_is_help=True)
-Ids = Annotated[list[str], typer.Argument(help="Names from `firstframe weights list`.")]
+INTERRUPTED = 130
+Names = Annotated[list[str], typer.Argument(help="Names from `firstframe weights list`, of files or of bundles.")]
 ModelsDir = Annotated[Path | None, typer.Option(help="ComfyUI's models folder; found by itself if not given.")]
 
 
 @app.command("list")
 def list_() -> None:
-    """All published weight sets: name, size, whether it can be verified, and what it is."""
-    from ..weights.hub.manifest import published
+    """All published weight sets: name, size, whether it can be verified, and what it is; then the bundles."""
+    from ..weights.hub.manifest import bundles, published
 
     for entry in published():
         typer.echo(f"{entry.id:30} {_size(entry):>9}  {_pin(entry):8}  {entry.role}: {entry.file}")
+    typer.echo("\nbundles")
+    for name, entries in bundles().items():
+        typer.echo(f"{name:30} {', '.join(entry.id for entry in entries)}")
 
 
 @app.command()
@@ -46,6 +50,7 @@ def show(id: Annotated[str, typer.Argument(help="A name from `firstframe weights
         "layout": entry.layout or "not read by FirstFrame itself",
         "node": entry.node or "none",
         "notes": entry.notes,
+        "bundles": ", ".join(entry.bundles) or "none",
     }
     for name, fact in facts.items():
         typer.echo(f"{name:8} {fact}")
@@ -53,17 +58,31 @@ def show(id: Annotated[str, typer.Argument(help="A name from `firstframe weights
 
 
 @app.command()
-def fetch(ids: Ids, models_dir: ModelsDir = None) -> None:
-    """Download weight sets into ComfyUI's folders and verify them. A fetch that was cut off goes on."""
-    from ..weights.hub.fetch import fetch as download
-    from ..weights.hub.folders import model_folders
-    from ..weights.hub.manifest import weight_set
+def fetch(names: Names, models_dir: ModelsDir = None) -> None:
+    """Download weight sets into ComfyUI's folders and verify them. A fetch that was cut off goes on.
 
-    folders = model_folders(models_dir)
-    for entry in [weight_set(id) for id in ids]:
+    Exit code 1 if one could not be fetched.
+    """
+    from ..weights.hub.fetch import fetch as download
+    from ..weights.hub.fetch import remove_stale
+    from ..weights.hub.folders import model_folders
+    from ..weights.hub.manifest import named
+
+    folders, entries, failed = model_folders(models_dir), named(names), 0
+    remove_stale(entries, folders)
+    for entry in entries:
         if not entry.pinned:
             typer.echo(f"{entry.id} is unpinned: nobody states its sha256, so that it cannot be verified", err=True)
-        typer.echo(f"{download(entry, folders.target(entry.folder))}  ({_pin(entry)})")
+        try:
+            typer.echo(f"{download(entry, folders.target(entry.folder))}  ({_pin(entry)})")
+        except WeightsError as error:
+            failed += 1
+            typer.echo(f"firstframe: {error}", err=True)
+        except KeyboardInterrupt:
+            typer.echo("stopped; the same command goes on", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -71,30 +90,44 @@ def verify(
     files: Annotated[list[Path] | None, typer.Argument(help="Files; all that are installed if none is given.")] = None,
     models_dir: ModelsDir = None,
 ) -> None:
-    """Compare files with what was published: size and sha256. Exit code 1 if one differs."""
-    from ..weights.hub.folders import model_folders
-    from ..weights.hub.manifest import published
+    """Compare files with what was published: size and sha256. Exit code 1 if one differs or is missing."""
     from ..weights.hub.verify import verify as check
 
-    if files:
-        named = {entry.file: entry for entry in published()}
-        for file in files:
-            if file.name not in named:
-                raise WeightsError(f"{file}: no published file has this name; see firstframe weights list")
-        pairs = [(named[file.name], file) for file in files]
-    else:
-        folders = model_folders(models_dir)
-        found = [(entry, folders.find(entry.folder, entry.file)) for entry in published()]
-        pairs = [(entry, path) for entry, path in found if path is not None]
     wrong = 0
-    for entry, path in pairs:
+    for entry, path in _named_files(files) if files else _installed(models_dir):
         try:
-            typer.echo(f"{check(entry, path).verdict:9} {path}")
-        except WeightsError as error:
+            checked = check(entry, path)
+            wrong += checked.verdict == "missing"
+            typer.echo(f"{checked.verdict:9} {path}")
+        except (WeightsError, OSError) as error:
             wrong += 1
             typer.echo(f"wrong     {error}", err=True)
     if wrong:
         raise typer.Exit(1)
+
+
+def _named_files(files: list[Path]) -> list[tuple[WeightSet, Path]]:
+    """Files with what their names say that they are."""
+    from ..weights.hub.manifest import published
+
+    entries = {entry.file: entry for entry in published()}
+    for file in files:
+        if file.name not in entries:
+            raise WeightsError(f"{file}: no published file has this name; see firstframe weights list")
+    return [(entries[file.name], file) for file in files]
+
+
+def _installed(models_dir: Path | None) -> list[tuple[WeightSet, Path]]:
+    """The published files that are in ComfyUI's folders. Says so where there is none."""
+    from ..weights.hub.folders import model_folders
+    from ..weights.hub.manifest import published
+
+    folders = model_folders(models_dir)
+    found = [(entry, folders.find(entry.folder, entry.file)) for entry in published()]
+    installed = [(entry, path) for entry, path in found if path is not None]
+    if not installed:
+        typer.echo(f"no published weight set is installed in {folders.models}; see firstframe weights list")
+    return installed
 
 
 @app.command()
@@ -102,7 +135,7 @@ def inspect(path: Annotated[Path, typer.Argument(help="A weights file.")]) -> No
     """Layout, types, parameters and places in the UNet of a file, and what is missing or broken in it."""
     from ..weights.inspect import inspect as look_into
 
-    typer.echo(_described(look_into(path)))
+    typer.echo("\n".join(map(printable, _described(look_into(path)))))
 
 
 class Part(str, Enum):
@@ -153,7 +186,7 @@ def convert(
     typer.echo(target)
 
 
-def _described(found: Inspection) -> str:
+def _described(found: Inspection) -> list[str]:
     types = ", ".join(f"{count:,} {dtype}" for dtype, count in found.dtypes.items())
     lines = [f"{found.path}", f"tensors    {found.tensors}", f"parameters {found.parameters:,} ({types})"]
     for part in found.parts:
@@ -166,8 +199,7 @@ def _described(found: Inspection) -> str:
         lines.append(
             f"broken     {len(found.not_finite)} tensors have NaN or infinite values: {found.not_finite[0]}, ..."
         )
-    lines += [f"metadata   {name}: {value[:200]}" for name, value in found.metadata.items()]
-    return "\n".join(lines)
+    return lines + [f"metadata   {name}: {value[:200]}" for name, value in found.metadata.items()]
 
 
 def _size(entry: WeightSet) -> str:

@@ -12,10 +12,14 @@ from .opencv_lab import lab8_to_rgb, rgb_to_lab8
 def match_color(frames: Tensor, reference: Tensor, official: bool = False) -> Tensor:
     """Give every frame the reference's distribution of a and b in CIE LAB, each channel by itself.
 
-    frames: (F, H, W, 3) RGB in [0, 1]; reference: (h, w, 3), any size. Returns the frames' shape and
-        type. What falls out of the RGB gamut is clipped, so that L moves a little there.
-    official: what the released I2V-Adapter code does (`color_match_frames`): 8 bits per channel, and RGB
-        taken for BGR on the way into LAB and out again. Kept to reproduce its results.
+    Args:
+        frames: (F, H, W, 3) RGB in [0, 1].
+        reference: (h, w, 3) RGB in [0, 1], of any size.
+        official: what the released I2V-Adapter code does (`color_match_frames`): 8 bits per channel, and RGB taken
+            for BGR on the way into LAB and back. It reproduces that code's results.
+
+    Returns:
+        Frames of the same shape and type. Colours outside the RGB gamut are clipped, so that L changes a little there.
     """
     match = _match_official if official else _match
     matched = torch.stack([match(frame, reference.float()) for frame in frames.float()])
@@ -25,7 +29,12 @@ def match_color(frames: Tensor, reference: Tensor, official: bool = False) -> Te
 def match_histogram(values: Tensor, template: Tensor) -> Tensor:
     """Map values monotonically so that they are distributed as the template's (skimage's match_histograms).
 
-    values, template: any shapes. Returns float64 of values' shape.
+    Args:
+        values: any shape.
+        template: any shape.
+
+    Returns:
+        float64 of the shape of ``values``.
     """
     _, index, counts = torch.unique(values, return_inverse=True, return_counts=True)
     template_values, template_counts = torch.unique(template, return_counts=True)
@@ -51,6 +60,6 @@ def _match(frame: Tensor, reference: Tensor) -> Tensor:
 
 def _match_official(frame: Tensor, reference: Tensor) -> Tensor:
     # The release hands RGB to a function that expects BGR: red and blue change places.
-    lab, wanted = (rgb_to_lab8((picture * 255).to(torch.uint8).flip(-1)) for picture in (frame, reference))
+    lab, wanted = (rgb_to_lab8((image * 255).to(torch.uint8).flip(-1)) for image in (frame, reference))
     a, b = (match_histogram(lab[..., channel], wanted[..., channel]).to(torch.uint8) for channel in (1, 2))
     return lab8_to_rgb(torch.stack([lab[..., 0], a, b], -1)).flip(-1) / 255

@@ -1,6 +1,6 @@
 """Longer video from several clips: where the next one starts, and how they are joined.
 
-DreamVideo's two-stage inference (arXiv 2312.03018): the end of one clip is the picture of the next.
+DreamVideo's two-stage inference (arXiv 2312.03018): the next clip starts from the end of the one before.
 """
 
 from __future__ import annotations
@@ -18,35 +18,53 @@ from .color import match_color
 def sharpness(frames: Tensor) -> Tensor:
     """How much fine detail each frame has: the variance of its Laplacian.
 
-    frames: (F, H, W, 3) in [0, 1]. Returns (F,).
+    Args:
+        frames: (F, H, W, 3) in [0, 1].
+
+    Returns:
+        (F,), larger is sharper.
     """
     grey = frames.float().mean(-1, keepdim=True).movedim(-1, 1)
     return laplacian(grey, kernel_size=3).var((1, 2, 3))
 
 
 def split_at_best(clip: Tensor, among_last: int = 1) -> tuple[Tensor, Tensor]:
-    """The picture that the next clip starts with, and the clip up to it.
+    """The image that the next clip starts with, and the clip up to it.
 
-    clip: (F, H, W, 3) in [0, 1].
-    among_last: the picture is the sharpest of so many last frames; 1 is the last one.
+    Args:
+        clip: (F, H, W, 3) in [0, 1].
+        among_last: how many of the last frames to choose the sharpest from; 1 takes the last one.
 
-    Returns (1, H, W, 3) and (F', H, W, 3), whose last frame is the picture. Raises FramesError for a number that is
-    not from 1 to F - 1: at least two frames of the clip stay.
+    Returns:
+        The image (1, H, W, 3), and the clip (F', H, W, 3) whose last frame it is.
+
+    Raises:
+        FramesError: ``among_last`` is not from 1 to F - 1; at least two frames of the clip stay.
     """
-    if not 1 <= among_last < len(clip):
-        raise FramesError(f"among_last must be from 1 to {len(clip) - 1} for a clip of {len(clip)}, got {among_last}")
+    check_among_last(among_last, len(clip))
     first = len(clip) - among_last
     best = first + int(sharpness(clip[first:]).argmax())
     return clip[best : best + 1], clip[: best + 1]
 
 
+def check_among_last(among_last: int, num_frames: int) -> None:
+    """Raises FramesError where a clip of ``num_frames`` cannot be split among so many last frames."""
+    if not 1 <= among_last < num_frames:
+        raise FramesError(f"among_last must be from 1 to {num_frames - 1} for a clip of {num_frames}, got {among_last}")
+
+
 def join_clips(clips: Sequence[Tensor], match_colors: bool = True) -> Tensor:
-    """One clip from several, each of which starts with the last frame of the one before.
+    """Join clips, each of which starts with the last frame of the one before.
 
-    clips: of (F, H, W, 3) in [0, 1]. The frame in which two of them meet is kept once, from the earlier one.
-    match_colors: hold the colours (LAB a and b) of every later clip to the frame that it starts from.
+    Args:
+        clips: each (F, H, W, 3) in [0, 1].
+        match_colors: hold the colours (LAB a and b) of every later clip to the frame that it starts from.
 
-    Raises FramesError where two clips differ in size, or one has nothing after its first frame.
+    Returns:
+        (F', H, W, 3). The frame in which two clips meet is kept once, from the earlier one.
+
+    Raises:
+        FramesError: two clips differ in size, or one has nothing after its first frame.
     """
     for clip in clips[1:]:
         if clip.shape[1:] != clips[0].shape[1:]:

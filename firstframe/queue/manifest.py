@@ -14,9 +14,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import FirstFrameError
+from .events import Event, read_events, set_aside_damaged
 from .plan import Job
-
-Event = dict[str, Any]
 
 ENDS = ("done", "failed", "released")
 """Events after which a job that was sent is no longer open."""
@@ -30,7 +29,13 @@ class Manifest:
     ``released`` (the server died or lost it; it is to be sent again), ``done``, ``failed``, ``cancelled`` (taken off a
     server, which may have ended it all the same).
 
-    Raises FirstFrameError where another client has it, or a line is no event.
+    Attributes:
+        path: The file.
+        events: All events, in order.
+        warning: What to tell the user of damaged lines that were set aside; "" where there were none.
+
+    Raises:
+        FirstFrameError: Another client has it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,12 +46,12 @@ class Manifest:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise FirstFrameError(f"{path}: another firstframe queue is at work in this folder") from error
-        _drop_torn_line(path)
+        self.warning = _mended(path) if path.exists() else ""
         self._by_kind: dict[str, list[Event]] = {}
         self.events: list[Event] = []
         for event in read_events(path) if path.exists() else []:
             self._note(event)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def __enter__(self) -> Manifest:
         return self
@@ -107,25 +112,12 @@ def _is_there(folder: Path, file: dict[str, Any]) -> bool:
     return path.is_file() and path.stat().st_size == file["bytes"]
 
 
-def read_events(path: Path) -> list[Event]:
-    """The events in a file; a last line without its end, which a crash leaves, does not count."""
-    *lines, _ = path.read_text("utf-8").split("\n")
-    events = []
-    for number, line in enumerate(lines, 1):
-        try:
-            event = json.loads(line)
-            event["event"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise FirstFrameError(f"{path}, line {number} is no event of a manifest: {line[:80]!r}") from error
-        events.append(event)
-    return events
-
-
-def _drop_torn_line(path: Path) -> None:
-    if path.exists():
-        content = path.read_bytes()
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
+def _mended(path: Path) -> str:
+    numbers, aside = set_aside_damaged(path)
+    if not numbers:
+        return ""
+    lines = f"lines {', '.join(map(str, numbers))} are" if len(numbers) > 1 else f"line {numbers[0]} is"
+    return f"{path}: {lines} damaged, and now in {aside.name}; a job that is missing by it is looked for or done again"
 
 
 def facts_of(job: Job) -> dict[str, Any]:
@@ -143,7 +135,7 @@ def facts_of(job: Job) -> dict[str, Any]:
 def write_csv(path: Path, jobs: Iterable[Job], events: Iterable[Event]) -> None:
     """A table beside the manifest: one row for each file, or for each job without one; the last end counts."""
     ends = {event["job"]: event for event in events if event["event"] in ("done", "failed")}
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         table.writeheader()
         for job in jobs:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from .workflow import Graph, Place, with_values
 
 PICTURE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 SHOWN_DIGITS = 8
+HIGHEST_SEED = 2**64 - 1
+MOST_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,19 @@ def read_pictures(path: Path) -> list[Picture]:
     if not files:
         raise FirstFrameError(f"{path}: no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
     stems = Counter(file.stem for file in files)
-    return [
-        Picture(file, file.stem if stems[file.stem] == 1 else file.name, hashlib.sha256(file.read_bytes()).hexdigest())
-        for file in files
-    ]
+    return [Picture(file, _label(file.stem if stems[file.stem] == 1 else file.name), _digest(file)) for file in files]
+
+
+def _label(name: str) -> str:
+    """A name that any file system and terminal takes."""
+    return "".join(char if char.isprintable() else "_" for char in name)
+
+
+def _digest(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise FirstFrameError(f"{file}: cannot be read: {error}") from error
 
 
 def _is_picture(file: Path) -> bool:
@@ -80,6 +91,8 @@ def _is_picture(file: Path) -> bool:
 
 def read_prompts(path: Path) -> list[str]:
     """One prompt for each line; empty lines and those that start with # do not count."""
+    if not path.is_file():
+        raise FirstFrameError(f"{path}: there is no such text file; it has one prompt for each line")
     try:
         lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -91,15 +104,23 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``"1,2,8-10"`` is 1, 2, 8, 9, 10."""
+    """``"1,2,8-10"`` is 1, 2, 8, 9, 10.
+
+    Raises:
+        FirstFrameError: Something else, a seed above 2^64 - 1, or more than a million seeds.
+    """
     try:
         ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
-        seeds = [seed for part in ends for seed in range(part[0], part[-1] + 1)]
-        if max(map(len, ends)) > 2 or not seeds:
+        ranges = [range(part[0], part[-1] + 1) for part in ends]
+        if max(map(len, ends)) > 2 or not any(ranges):
             raise ValueError
     except ValueError as error:
         raise FirstFrameError(f"--seeds {text!r}: numbers and ranges such as 1,2,8-10") from error
-    return seeds
+    if max(end for part in ends for end in part) > HIGHEST_SEED:
+        raise FirstFrameError(f"--seeds {text!r}: a seed is at most {HIGHEST_SEED}")
+    if sum(max(0, part[-1] - part[0] + 1) for part in ends) > MOST_SEEDS:
+        raise FirstFrameError(f"--seeds {text!r}: more than {MOST_SEEDS:,} seeds")
+    return list(chain.from_iterable(ranges))
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -3,56 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import re
 import uuid
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import FirstFrameError
-from .manifest import Event, Manifest, facts_of
+from .answers import File
+from .errors import JobFailedError, LostError, ServerGoneError
+from .events import Event
+from .fleet import Fleet
+from .manifest import Manifest, facts_of
 from .plan import Job
-from .server import Ended, JobFailedError, Server, ServerGoneError
+from .results import JobResult
+from .rules import Rules, View
+from .sent import SentJobs
+from .server import Server
+from .waiting import Waiting
 
-CANCEL_SECONDS = 15.0
-PROBE_WAIT, LONGEST_PROBE_WAIT = 1.0, 10.0
-LISTEN_AGAIN_SECONDS = 1.0
-
-
-class View(Protocol):
-    """Where the user sees how it goes."""
-
-    def working(self, server: str, job: str, node: str, value: float, of: float) -> None: ...
-
-    def ended(self, job: str, event: Event) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-
-@dataclass(frozen=True)
-class Rules:
-    """``in_flight``: jobs that one server has at a time. ``attempts``: how often a job is sent at most, where servers
-    die or lose it. ``give_up``: seconds without any server. ``poll``: seconds after which a job is asked for although
-    no event came."""
-
-    in_flight: int = 2
-    attempts: int = 3
-    give_up: float = 60.0
-    poll: float = 5.0
-
-
-class LostError(FirstFrameError):
-    """The server does not know a job that it was sent."""
-
-
-@dataclass
-class Sent:
-    """A job at a server; ``news`` is set when something has happened to it."""
-
-    job: Job
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+CANCEL_SECONDS = 8.0
 
 
 class Run:
@@ -62,11 +33,11 @@ class Run:
         self, servers: Sequence[Server], jobs: Sequence[Job], manifest: Manifest, folder: Path, rules: Rules, view: View
     ) -> None:
         self.servers, self.manifest, self.folder, self.rules, self.view = servers, manifest, folder, rules, view
-        self._waiting: asyncio.Queue[Job] = asyncio.Queue()
+        self._fleet = Fleet(servers, rules, view)
+        self._waiting = Waiting(lambda: [server.url for server in self._fleet.up()])
         self._adopted: dict[Server, deque[tuple[Job, str]]] = {server: deque() for server in servers}
-        self._sent: dict[str, Sent] = {}
+        self._sent = SentJobs(view)
         self._attempts: Counter[str] = Counter()
-        self._down_since: dict[Server, float] = {}
         self._jobs = {job.id: job for job in jobs}
         self._left = len(jobs)
         self._ended = asyncio.Event()
@@ -80,12 +51,12 @@ class Run:
         if not self._jobs:
             return
         await self._look_around()
-        ended = asyncio.create_task(self._ended.wait())
+        ends = [asyncio.create_task(event.wait()) for event in (self._ended, self._fleet.gave_up)]
         slots = [
             asyncio.create_task(self._slot(server)) for server in self.servers for _ in range(self.rules.in_flight)
         ]
-        listeners = [asyncio.create_task(self._listen(server)) for server in self.servers]
-        tasks = [ended, *slots, *listeners]
+        listeners = [asyncio.create_task(self._sent.listen(server)) for server in self.servers]
+        tasks = [*ends, *slots, *listeners]
         try:
             finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in finished:
@@ -94,16 +65,16 @@ class Run:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.gather(*(self._cancel_open(server) for server in self.servers))
+            await asyncio.gather(*(self._cancel_open(server) for server in self._fleet.up()))
 
     async def _look_around(self) -> None:
         """See which servers there are, and what they have of an earlier run."""
-        troubles = await asyncio.gather(*(self._trouble(server) for server in self.servers))
+        troubles = await asyncio.gather(*(self._probe(server) for server in self.servers))
         if all(troubles):
             raise FirstFrameError(f"no server answers: {'; '.join(map(str, troubles))}")
         for server, trouble in zip(self.servers, troubles, strict=True):
             if trouble:
-                self._is_down(server, trouble)
+                self._mark_down(server, trouble)
         jobs = dict(self._jobs)
         for id, sent in self.manifest.open().items():
             if id in jobs and await self._adopt(jobs[id], sent):
@@ -111,25 +82,26 @@ class Run:
             else:
                 self._release(sent, "not found by the next run")
         for job in jobs.values():
-            self._waiting.put_nowait(job)
+            self._waiting.put(job)
 
     async def _adopt(self, job: Job, sent: Event) -> bool:
         """Whether a server still has a job that an earlier client sent."""
-        for server in [server for server in self.servers if server not in self._down_since]:
+        for server in self._fleet.up():
             try:
                 if await self._has(server, sent):
                     self._adopted[server].append((job, sent["prompt_id"]))
                     self._note_sent(server, job, sent["prompt_id"])
                     return True
             except ServerGoneError as error:
-                self._is_down(server, str(error))
+                self._mark_down(server, str(error))
         return False
 
     async def _slot(self, server: Server) -> None:
         """Do one job after another on a server."""
         while True:
-            if server in self._down_since:
-                await self._until_back(server)
+            if not self._fleet.is_up(server):
+                await self._fleet.until_back(server, self._probe)
+                self._waiting.look_again()
             job, prompt_id = await self._next(server)
             try:
                 await self._do(server, job, prompt_id)
@@ -139,26 +111,22 @@ class Run:
                 self._send_again(server, job, str(error))
             except ServerGoneError as error:
                 self._send_again(server, job, str(error))
-                self._is_down(server, str(error))
+                self._mark_down(server, str(error))
 
     async def _next(self, server: Server) -> tuple[Job, str | None]:
         """A job, and its id at the server if that has it already."""
         if self._adopted[server]:
             return self._adopted[server].popleft()
-        job = await self._waiting.get()
-        while server in self._down_since:  # it went while this slot was waiting
-            self._waiting.put_nowait(job)
-            await self._until_back(server)
-            job = await self._waiting.get()
-        return job, None
+        return await self._waiting.take(server.url), None
 
     async def _do(self, server: Server, job: Job, prompt_id: str | None) -> None:
         prompt_id = prompt_id or await self._kept(server, job) or await self._send(server, job)
-        ended = await self._wait(server, prompt_id)
-        if ended.failure:
-            raise ended.failure
-        files = [await server.fetch(file, target) for file, target in self._targets(job, ended)]
-        self._end("done", server, job, prompt_id=prompt_id, files=files, seconds=ended.seconds)
+        result = await self._wait(server, prompt_id)
+        if result.failure:
+            raise result.failure
+        files = [await server.fetch(file, target) for file, target in self._targets(job, result)]
+        self._fleet.mark_good(server)
+        self._end("done", server, job, prompt_id=prompt_id, files=files, seconds=result.seconds)
 
     async def _kept(self, server: Server, job: Job) -> str | None:
         """The job's id at a server that was gone for a while, is back, and still has it."""
@@ -172,7 +140,7 @@ class Run:
         """Whether a server has a job that it was sent. One that was cancelled counts if it had ended well before."""
         found = await server.find(sent["prompt_id"])
         cancelled = sent["prompt_id"] in {event["prompt_id"] for event in self.manifest.of_kind("cancelled")}
-        return found is not None and (not cancelled or (isinstance(found, Ended) and found.failure is None))
+        return found is not None and (not cancelled or (isinstance(found, JobResult) and found.failure is None))
 
     async def _send(self, server: Server, job: Job) -> str:
         """Send a job; its id at the server, which is on the disk before."""
@@ -185,29 +153,25 @@ class Run:
 
     def _note_sent(self, server: Server, job: Job, prompt_id: str) -> None:
         self.manifest.add("sent", job=job.id, prompt_id=prompt_id, server=server.url)
-        self._sent[prompt_id] = Sent(job)
+        self._sent.add(job, prompt_id)
 
-    async def _wait(self, server: Server, prompt_id: str) -> Ended:
+    async def _wait(self, server: Server, prompt_id: str) -> JobResult:
         """The end of a job. Events say when to ask; the history says what happened."""
-        news = self._sent[prompt_id].news
         while True:
-            news.clear()
+            self._sent.forget_news(prompt_id)
             found = await server.find(prompt_id)
-            if isinstance(found, Ended):
+            if isinstance(found, JobResult):
                 return found
             if found is None:
                 raise LostError(f"{server.url} does not know it any more")
-            try:
-                await asyncio.wait_for(news.wait(), self.rules.poll)
-            except asyncio.TimeoutError:
-                continue
+            await self._sent.news(prompt_id, self.rules.poll)
 
-    def _targets(self, job: Job, ended: Ended) -> list[tuple[dict[str, str], Path]]:
+    def _targets(self, job: Job, result: JobResult) -> list[tuple[File, Path]]:
         """Each output and the file that it becomes."""
-        several = len(ended.files) > 1
+        several = len(result.files) > 1
         return [
-            (file, self.folder / f"{job.name}{f'_{number}' if several else ''}{Path(file['filename']).suffix}")
-            for number, file in enumerate(ended.files, 1)
+            (file, self.folder / f"{job.name}{f'_{number}' if several else ''}{_suffix(file)}")
+            for number, file in enumerate(result.files, 1)
         ]
 
     def _end(self, event: str, server: Server, job: Job, **facts: Any) -> None:
@@ -217,7 +181,7 @@ class Run:
             self._ended.set()
 
     def _send_again(self, server: Server, job: Job, reason: str) -> None:
-        """Give a job back, so that whichever server has room takes it."""
+        """Give a job back, so that whichever server has room takes it; this one last."""
         sent = self.manifest.open().get(job.id)
         if sent:
             self._release(sent, reason)
@@ -225,33 +189,22 @@ class Run:
         if self._attempts[job.id] == self.rules.attempts:
             self._end("failed", server, job, reason=f"sent {self.rules.attempts} times; {reason}")
         else:
-            self._waiting.put_nowait(job)
+            self._waiting.put(job, came_back_from=server.url)
 
     def _release(self, sent: Event, reason: str) -> None:
         facts = {name: sent[name] for name in ("job", "prompt_id", "server")}
         self.manifest.add("released", **facts, reason=reason)
 
-    def _is_down(self, server: Server, reason: str) -> None:
-        if server not in self._down_since:
-            self._down_since[server] = time.monotonic()
-            self.view.note(f"gone: {reason}")
+    def _mark_down(self, server: Server, reason: str) -> None:
+        self._fleet.mark_down(server, reason)
+        self._waiting.look_again()
         while self._adopted[server]:
             job, _ = self._adopted[server].popleft()
             self._send_again(server, job, reason)
 
-    async def _until_back(self, server: Server) -> None:
-        """Wait for a server that is gone."""
-        wait = PROBE_WAIT
-        while await self._trouble(server):
-            self._give_up_without_servers()
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, LONGEST_PROBE_WAIT)
-        if self._down_since.pop(server, None):
-            self.view.note(f"back: {server.url}")
-
-    async def _trouble(self, server: Server) -> str | None:
+    async def _probe(self, server: Server) -> str | None:
         """Why a server cannot be given jobs now; None if it can. What others took over from it is cancelled there."""
-        trouble = await server.trouble()
+        trouble = await server.probe()
         if trouble:
             return f"{server.url}: {trouble}"
         try:
@@ -259,12 +212,6 @@ class Run:
         except ServerGoneError as error:
             return str(error)
         return None
-
-    def _give_up_without_servers(self) -> None:
-        all_down = len(self._down_since) == len(self.servers)
-        if all_down and time.monotonic() - max(self._down_since.values()) > self.rules.give_up:
-            self.view.note(f"no server has answered for {self.rules.give_up:g} s")
-            self._ended.set()
 
     def _released(self, server: Server) -> list[Event]:
         return [event for event in self.manifest.of_kind("released") if event["server"] == server.url]
@@ -284,32 +231,16 @@ class Run:
         for event in sent:
             self.manifest.add("cancelled", job=event["job"], prompt_id=event["prompt_id"], server=server.url)
 
-    async def _listen(self, server: Server) -> None:
-        """Follow a server's events; where they break off, wake all that wait for one, and connect again."""
-        while True:
-            async for message in server.events():
-                self._hear(server, message["type"], message.get("data") or {})
-            for sent in self._sent.values():
-                sent.news.set()
-            await asyncio.sleep(LISTEN_AGAIN_SECONDS)
-
-    def _hear(self, server: Server, kind: str, data: dict[str, Any]) -> None:
-        sent = self._sent.get(data.get("prompt_id", ""))
-        if sent is None:
-            return
-        node = data.get("node")
-        if node is not None and kind in ("executing", "progress"):
-            label = sent.job.graph.get(str(node), {}).get("class_type", str(node))
-            self.view.working(server.url, sent.job.name, label, data.get("value", 0), data.get("max", 1))
-        elif kind == "executing" or kind in ("execution_error", "execution_interrupted"):
-            sent.news.set()
-
     async def _cancel_open(self, server: Server) -> None:
         """Take our jobs off a server, if it can be done soon."""
-        if server in self._down_since:
-            return
         ours = [event for event in self.manifest.open().values() if event["server"] == server.url]
         try:
             await asyncio.wait_for(self._cancel(server, ours), CANCEL_SECONDS)
         except (ServerGoneError, asyncio.TimeoutError) as error:
             self.view.note(f"not cancelled at {server.url}: {error or 'no answer'}")
+
+
+def _suffix(file: File) -> str:
+    """The suffix of a file's name where it is a usual one."""
+    found = re.search(r"\.[A-Za-z0-9]{1,10}\Z", file.filename)
+    return found[0] if found else ""

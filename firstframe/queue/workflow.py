@@ -33,22 +33,32 @@ class Place:
 def read_workflow(path: Path) -> Graph:
     """The graph in a file.
 
-    Raises FirstFrameError where the file is no JSON, or holds the browser's own format.
+    Raises:
+        FirstFrameError: The file is no JSON, or holds something else; the browser's own format is named.
     """
+    if not path.is_file():
+        raise FirstFrameError(f"{path}: there is no such file; give a workflow in API format")
     try:
         graph = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FirstFrameError(f"{path}: cannot be read as a workflow: {error}") from error
     if isinstance(graph, dict) and isinstance(graph.get("nodes"), list):
         raise FirstFrameError(f"{path} is in the browser's format; in ComfyUI, export it once more with Export (API)")
     if not _is_graph(graph):
-        raise FirstFrameError(f"{path} is not a workflow in API format: nodes with class_type and inputs, by id")
+        raise FirstFrameError(f"{path} is not a workflow in API format: nodes by id, with class_type and inputs")
     return graph
 
 
 def _is_graph(graph: Any) -> bool:
     nodes = graph.values() if isinstance(graph, dict) else [None]
-    return bool(graph) and all(isinstance(node, dict) and {"class_type", "inputs"} <= node.keys() for node in nodes)
+    return bool(graph) and all(isinstance(node, dict) and _is_node(node, graph) for node in nodes)
+
+
+def _is_node(node: dict[str, Any], graph: dict[str, Any]) -> bool:
+    inputs, title = node.get("inputs"), node.get("_meta", {})
+    if not (isinstance(node.get("class_type"), str) and isinstance(inputs, dict) and isinstance(title, dict)):
+        return False
+    return all(value[0] in graph for value in inputs.values() if _is_link(value))
 
 
 def find_place(graph: Graph, name: str) -> Place:
@@ -79,8 +89,7 @@ def _find_node(graph: Graph, name: str) -> str:
 
 
 def _title(graph: Graph, id: str) -> str:
-    title: str = graph[id].get("_meta", {}).get("title", "")
-    return title
+    return str(graph[id].get("_meta", {}).get("title", ""))
 
 
 def _described(graph: Graph, id: str) -> str:
@@ -166,7 +175,8 @@ def _places(graph: Graph, is_meant: Callable[[Any], bool]) -> Iterator[Place]:
 
 
 def _is_link(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2
+    """As ComfyUI tells them: the id of a node, and the number of its output."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int)
 
 
 def _links(graph: Graph, input: str) -> list[str]:

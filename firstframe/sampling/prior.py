@@ -108,21 +108,24 @@ def similar_clip(
 
 def frame_similarity_prior(
     reference: Tensor,
-    num_frames: int,
+    noise: Tensor,
     alpha: float,
     sigma: float,
     keep_probability: float,
     generator: torch.Generator,
-    noise: Tensor | None = None,
     blur_kernel: int = 9,
     blur_sigma: float = 18.0,
 ) -> Tensor:
     """Where sampling starts (arXiv 2312.16693, Equation 7): ``x_t0 ~ N(alpha_t0 D(x), sigma_t0^2 I)``.
 
-    ``reference`` (B, C, H, W) to (B, C, F, H, W). ``noise`` is standard normal of the result's shape;
-    without it, it is drawn from ``generator`` after the mask.
+    Args:
+        reference: the image's latent (B, C, H, W), or one for each frame (B, C, F, H, W).
+        noise: standard normal, (B, C, F, H, W).
+        alpha, sigma: shares of image and noise at t0.
+        keep_probability, generator, blur_kernel, blur_sigma: as in :func:`prior_mean`.
+
+    Returns:
+        (B, C, F, H, W).
     """
-    frames = prior_mean(reference, num_frames, keep_probability, generator, blur_kernel, blur_sigma)
-    if noise is None:
-        noise = torch.randn(frames.shape, generator=generator).to(frames)
+    frames = prior_mean(reference, noise.shape[2], keep_probability, generator, blur_kernel, blur_sigma)
     return alpha * frames + sigma * noise

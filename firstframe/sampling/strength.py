@@ -59,13 +59,24 @@ class StrengthSchedule:
         over_frames: over the number of the frame, from 0.
         levels: by resolution of the UNet, from that of the latent inwards, each half of the one before; those that
             are not named are 1.
-        mask: where the picture holds, (1, H, W) or one for each frame of the clip (F, H, W), in [0, 1]; of any size.
+        mask: where the image holds, (H, W), (1, H, W) or one for each frame of the clip (F, H, W), in [0, 1]; of any
+            size. Kept as (F, H, W).
+
+    Raises:
+        FirstFrameError: a mask of another shape.
     """
 
     over_steps: Curve = Curve()
     over_frames: Curve = Curve()
     levels: tuple[float, ...] = ()
     mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask is None:
+            return
+        if self.mask.ndim not in (2, 3) or self.mask.numel() == 0:
+            raise FirstFrameError(f"a mask is (H, W) or (F, H, W), got shape {tuple(self.mask.shape)}")
+        object.__setattr__(self, "mask", self.mask.reshape(-1, *self.mask.shape[-2:]))
 
     @property
     def is_steady(self) -> bool:

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 
 from ..bindings.comfy.build import build_unet
 from ..bindings.comfy.motion import apply_motion
-from ..bindings.comfy.weights import load_host_adapter, load_host_motion, load_host_retention
+from ..bindings.comfy.weights import can_be_loaded_again, load_in_host
 from ..sites import UNetConfig
+from ..weights import I2V_ADAPTER, MOTION_MODULE, RETENTION
 from .config import LATENT_SCALE, NOISE_SCHEDULE, TEXT_ENCODER, UNET
 from .files import weights_file
 from .text import expand
@@ -31,18 +32,23 @@ PREDICTION = {"epsilon": ModelType.EPS, "v_prediction": ModelType.V_PREDICTION}
 
 def load_tiny_model() -> ModelPatcher:
     """The text-to-video base: UNet with its motion module applied."""
-    base = build_unet(TINY_UNET, load_file(weights_file("unet")), PREDICTION[NOISE_SCHEDULE["prediction_type"]])
-    return apply_motion(base, load_host_motion(weights_file("motion_module")), 1.0, "auto")
+    return apply_motion(load_tiny_unet(), load_in_host(MOTION_MODULE, weights_file("motion_module")), 1.0, "auto")
+
+
+def load_tiny_unet(disable_dynamic: bool = False) -> ModelPatcher:
+    """The UNet alone. ``disable_dynamic`` is as in :func:`..bindings.comfy.weights.in_host`."""
+    weights, prediction = load_file(weights_file("unet")), PREDICTION[NOISE_SCHEDULE["prediction_type"]]
+    return can_be_loaded_again(build_unet(TINY_UNET, weights, prediction, disable_dynamic), load_tiny_unet)
 
 
 def load_tiny_adapter() -> ModelPatcher:
     """The I2V adapter that was trained on the tiny base."""
-    return load_host_adapter(weights_file("i2v_adapter"))
+    return load_in_host(I2V_ADAPTER, weights_file("i2v_adapter"))
 
 
 def load_tiny_retention() -> ModelPatcher:
     """The frame retention branch that was trained on the tiny base."""
-    return load_host_retention(weights_file("retention"))
+    return load_in_host(RETENTION, weights_file("retention"))
 
 
 def load_tiny_clip() -> comfy.sd.CLIP:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..training.log import history
-from ..weights import load_retention, load_state_dict, save_adapter, save_motion, save_retention, save_state_dict
+from ..weights import I2V_ADAPTER, MOTION_MODULE, RETENTION, load, load_state_dict, save, save_state_dict
 from .autoencoder import open_autoencoder
 from .denoiser import new_base, new_motion, with_adapter
 from .files import weights_file
@@ -29,20 +29,20 @@ def export_base(runs: Path) -> None:
     text = {f"text_model.{key.removeprefix('text_model.')}": w for key, w in _half(model.text_encoder).items()}
     save_state_dict(weights_file("text_encoder"), text, story)
     save_state_dict(weights_file("unet"), _half(model.unet), story)
-    save_motion(weights_file("motion_module"), model.motion, story, torch.float16)
+    save(MOTION_MODULE, weights_file("motion_module"), model.motion, story, torch.float16)
 
 
 def export_adapter(runs: Path) -> None:
     """Write the adapter's file."""
     model = with_adapter(runs / "adapter_whole" / "final.safetensors")
     story = _story(runs, "adapter", "adapter_whole")
-    save_adapter(weights_file("i2v_adapter"), model.adapter, story, torch.float16)
+    save(I2V_ADAPTER, weights_file("i2v_adapter"), model.adapter, story, torch.float16)
 
 
 def export_retention(runs: Path) -> None:
     """Write the retention branch's file."""
-    branch = load_retention(runs / "retention" / "final.safetensors")
-    save_retention(weights_file("retention"), branch, _story(runs, "retention"), torch.float16)
+    branch = load(RETENTION, runs / "retention" / "final.safetensors")
+    save(RETENTION, weights_file("retention"), branch, _story(runs, "retention"), torch.float16)
 
 
 def export_look(runs: Path) -> None:

@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from ..modules.i2v_adapter import I2VAdapter
 from ..modules.motion import MotionModule
 from ..modules.retention import RetentionBranch
-from ..weights import load_adapter, load_motion, load_retention
+from ..weights import I2V_ADAPTER, MOTION_MODULE, RETENTION, load
 from .config import AUTOENCODER, NOISE_SCHEDULE, TEXT_ENCODER, UNET
 from .files import weights_file
 from .text import caption_ends, known_tokens, tokenize
@@ -76,8 +76,8 @@ def load_tiny(device: str | torch.device = "cpu") -> TinyModel:
     autoencoder.load_state_dict(load_file(weights_file("autoencoder")))
     unet.load_state_dict(load_file(weights_file("unet")))
     text_encoder = load_text_encoder(load_file(weights_file("text_encoder")))
-    motion, adapter = load_motion(weights_file("motion_module")), load_adapter(weights_file("i2v_adapter"))
-    retention = load_retention(weights_file("retention"))
+    motion, adapter = load(MOTION_MODULE, weights_file("motion_module")), load(I2V_ADAPTER, weights_file("i2v_adapter"))
+    retention = load(RETENTION, weights_file("retention"))
     parts = (autoencoder, text_encoder, unet, motion, adapter, retention)
     for part in parts:
         part.float().to(device).eval().requires_grad_(False)

@@ -1,131 +1,103 @@
-"""From a picture and a sentence to frames, with the model that ships with the pack."""
+"""From an image and a prompt to frames, with the model that ships with the pack."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..bindings.diffusers import Retention, SamplingSettings, animate, generate
-from ..bindings.diffusers.sampling import Progress
-from ..clips.extend import join_clips, split_at_best
+from ..bindings.diffusers import Parts, PartScales, Prompts, SamplingSettings, sample
+from ..bindings.diffusers.settings import Progress
+from ..clips.extend import check_among_last, join_clips, split_at_best
+from ..clips.reference import Reference
+from .config import AUTOENCODER
 from .model import TinyModel
 
-
-@dataclass(frozen=True)
-class PartScales:
-    """Of the parts that see the picture: 1 is as trained, 0 is as good as none, bit for bit."""
-
-    adapter: float = 1.0
-    retention: float = 0.0
+ADAPTER = PartScales(retention=0.0)
 
 
 @torch.inference_mode()
-def animate_picture(
+def sample_clip(
     model: TinyModel,
-    picture: Tensor,
     prompt: str,
     settings: SamplingSettings,
-    strengths: PartScales = PartScales(),
+    reference: Reference | None = None,
+    scales: PartScales = ADAPTER,
     *,
     negative: str = "",
     progress: Progress | None = None,
 ) -> Tensor:
-    """Frames (F, H, W, 3) in [0, 1] that start with a picture (1, 3, H, W) and move as the prompt says.
+    """Sample a clip with :func:`firstframe.bindings.diffusers.sample` and decode it.
 
-    The clean first frame is held, and sampling starts from the frame similarity prior (arXiv 2312.16693).
+    Args:
+        model: all of its parts are attached.
+        prompt, negative: what the clip shows, and what it does not.
+        settings: how it is sampled.
+        reference: from :func:`reference_of`; without it the clip follows the prompt alone.
+        scales: by default those of the I2V adapter without the retention branch.
+        progress: called after each step.
+
+    Returns:
+        Frames (F, H, W, 3) in [0, 1] on the CPU.
     """
-    text, no_text = model.encode_text([prompt, negative]).chunk(2)
-    latents = animate(
+    parts = Parts(model.motion, model.adapter, retention=model.retention, scales=scales)
+    prompts = Prompts(*model.encode_text([prompt, negative]).chunk(2))
+    latents = sample(
         model.unet,
-        text,
-        no_text,
-        model.encode(picture.to(model.unet.device)),
+        parts,
+        prompts,
         settings,
-        adapter=model.adapter,
-        adapter_scale=strengths.adapter,
-        retention=_retention(model, picture, strengths.retention),
-        retention_scale=strengths.retention,
-        **_model_options(model, progress),
+        reference,
+        scheduler=model.scheduler,
+        latent_scale=AUTOENCODER["scaling_factor"],
+        progress=progress,
     )
     return decode_clip(model, latents)
 
 
 @torch.inference_mode()
-def retain_picture(
-    model: TinyModel,
-    picture: Tensor,
-    prompt: str,
-    settings: SamplingSettings,
-    *,
-    strength: float = 1.0,
-    negative: str = "",
-    progress: Progress | None = None,
-) -> Tensor:
-    """As :func:`animate_picture`, from noise and through the retention branch alone (DreamVideo, arXiv 2312.03018).
+def reference_of(model: TinyModel, image: Tensor, encode: bool = True) -> Reference:
+    """An image (1, 3, H, W) in [0, 1] as a reference.
 
-    No frame is held: frame 0 is the branch's own, so that it resembles the picture and is not equal to it.
+    Without ``encode`` it has no latent: sampling starts from noise, and only the retention branch conditions on it.
     """
-    text, no_text = model.encode_text([prompt, negative]).chunk(2)
-    latents = generate(
-        model.unet,
-        text,
-        no_text,
-        _latent_shape(model, *picture.shape[2:]),
-        settings,
-        retention=_retention(model, picture, strength),
-        retention_scale=strength,
-        **_model_options(model, progress),
-    )
-    return decode_clip(model, latents)
-
-
-@torch.inference_mode()
-def generate_clip(
-    model: TinyModel,
-    prompt: str,
-    settings: SamplingSettings,
-    size: tuple[int, int],
-    *,
-    negative: str = "",
-    progress: Progress | None = None,
-) -> Tensor:
-    """Frames (F, H, W, 3) in [0, 1] from the prompt alone; size is (height, width) in pixels."""
-    text, no_text = model.encode_text([prompt, negative]).chunk(2)
-    latents = generate(
-        model.unet,
-        text,
-        no_text,
-        _latent_shape(model, *size),
-        settings,
-        **_model_options(model, progress),
-    )
-    return decode_clip(model, latents)
+    pixels = image.to(model.unet.device)
+    return Reference(pixels, model.encode(pixels) if encode else None)
 
 
 def animate_sequence(
     animated: Callable[[Tensor, str, SamplingSettings], Tensor],
-    picture: Tensor,
+    image: Tensor,
     prompts: Sequence[str],
     settings: SamplingSettings,
     among_last: int = 1,
 ) -> Tensor:
-    """One long clip: a clip for each prompt, each starting with the picture where the one before ended.
+    """Join a clip for each prompt into one, each starting with the image where the one before ended.
 
-    animated: makes a clip of a picture and a prompt, as :func:`animate_picture` does.
-    among_last: as in :func:`firstframe.clips.extend.split_at_best`.
+    Args:
+        animated: makes a clip of an image (1, 3, H, W), a prompt and settings.
+        image: the first clip's.
+        prompts: one for each clip.
+        settings: of all clips; the seed rises by one from clip to clip.
+        among_last: as in :func:`firstframe.clips.extend.split_at_best`.
 
-    Every clip has a seed of its own: the next number.
+    Returns:
+        Frames (F, H, W, 3) in [0, 1].
+
+    Raises:
+        FirstFrameError: before anything is sampled, where the last seed or ``among_last`` is out of its range.
     """
+    each = [replace(settings, seed=settings.seed + index) for index in range(len(prompts))]
+    if len(prompts) > 1:
+        check_among_last(among_last, settings.num_frames)
     clips: list[Tensor] = []
-    for index, prompt in enumerate(prompts):
+    for prompt, own in zip(prompts, each, strict=True):
         if clips:
             last, clips[-1] = split_at_best(clips[-1], among_last)
-            picture = last.movedim(-1, 1)
-        clips.append(animated(picture, prompt, replace(settings, seed=settings.seed + index)))
+            image = last.movedim(-1, 1)
+        clips.append(animated(image, prompt, own))
     return join_clips(clips)
 
 
@@ -133,17 +105,3 @@ def animate_sequence(
 def decode_clip(model: TinyModel, latents: Tensor) -> Tensor:
     """Latents (1, C, F, h, w) to frames (F, H, W, 3) in [0, 1] on the CPU."""
     return model.decode(latents[0].movedim(1, 0)).movedim(1, -1).cpu()
-
-
-def _retention(model: TinyModel, picture: Tensor, strength: float) -> Retention | None:
-    if strength == 0.0:
-        return None
-    return Retention(model.retention, model.retention.encode(picture.to(model.unet.device)))
-
-
-def _latent_shape(model: TinyModel, height: int, width: int) -> tuple[int, int, int]:
-    return model.unet.config.in_channels, height // 8, width // 8
-
-
-def _model_options(model: TinyModel, progress: Progress | None) -> dict[str, Any]:
-    return {"motion": model.motion, "scheduler": model.scheduler, "progress": progress}

@@ -20,7 +20,7 @@ from ..training.data import ClipBatch
 from ..training.loop import LoopConfig, Loss, train
 from ..training.losses import RetentionLoss, VideoLoss
 from ..training.start import new_adapter, new_retention
-from ..weights import save_retention, save_state_dict
+from ..weights import RETENTION, save, save_state_dict
 from .autoencoder import open_autoencoder, start_from_thumbnail
 from .autoencoder_loss import AutoencoderLoss
 from .config import AUTOENCODER, STEM_CHANNELS
@@ -173,7 +173,7 @@ def train_retention(run: Run) -> None:
     with inject(model.unet, model.motion, model.adapter, num_frames=run.shown) as injection:
         loss = RetentionLoss(injection, branch, run.video_loss(injection), run.video_loss(injection, clean_share=1.0))
         run.train("retention", model, run.clips(6, images=True), loss)
-    save_retention(run.file("retention"), branch, dtype=torch.float32)
+    save(RETENTION, run.file("retention"), branch, dtype=torch.float32)
 
 
 def train_look(run: Run, count: int) -> None:

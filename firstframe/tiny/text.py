@@ -52,6 +52,12 @@ def tokenize(prompts: list[str]) -> Tensor:
     return torch.tensor(rows)
 
 
+def unknown_words(prompt: str) -> list[str]:
+    """The words of a prompt that the tiny model does not know, each once; punctuation is left out."""
+    words = [word for word in _WORD.findall(prompt.lower()) if word.isalnum()]
+    return [word for word in dict.fromkeys(words) if word not in vocabulary()]
+
+
 def expand(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The text encoder's weights with an embedding for each of CLIP's 49,408 tokens."""
     rows = weights[EMBEDDING]

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 from .files import load_metadata, load_state_dict, save_state_dict
+from .kinds import I2V_ADAPTER, IMAGE_TOKENS, MOTION_MODULE, RESAMPLER, RETENTION
 from .layouts import LAYOUTS, Layout, detect_layout
-from .load import (
-    has_motion_module,
-    load_adapter,
-    load_image_tokens,
-    load_motion,
-    load_motion_lora,
-    load_resampler,
-    load_retention,
-    save_adapter,
-    save_image_tokens,
-    save_motion,
-    save_retention,
-)
+from .module_files import has_motion_module, load, save
+from .motion_lora import load_motion_lora
 
 __all__ = [
+    "I2V_ADAPTER",
+    "IMAGE_TOKENS",
     "LAYOUTS",
+    "MOTION_MODULE",
+    "RESAMPLER",
+    "RETENTION",
     "Layout",
     "detect_layout",
     "has_motion_module",
-    "load_adapter",
-    "load_image_tokens",
+    "load",
     "load_metadata",
-    "load_motion",
     "load_motion_lora",
-    "load_resampler",
-    "load_retention",
     "load_state_dict",
-    "save_adapter",
-    "save_image_tokens",
-    "save_motion",
-    "save_retention",
+    "save",
     "save_state_dict",
 ]

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from ..errors import WeightsError
 from .files import load_metadata, load_state_dict, save_state_dict
-from .keymaps import ANIMATEDIFF, OFFICIAL_ADAPTER, OFFICIAL_IMAGE_TOKENS, UNOFFICIAL_ADAPTER, Names, to_theirs
+from .keymaps import to_theirs
+from .kinds import OWN_KINDS
 from .layouts import Kind
-from .load import (
-    load_adapter,
-    load_image_tokens,
-    load_motion,
-    load_retention,
-    save_adapter,
-    save_image_tokens,
-    save_motion,
-    save_retention,
-)
+from .module_files import load, save
 from .unet_names import UNetNames, unet_tensors
-
-_OWN: Mapping[Kind, tuple[Callable[..., Any], Callable[..., None]]] = {
-    "i2v_adapter": (load_adapter, save_adapter),
-    "motion_module": (load_motion, save_motion),
-    "image_tokens": (load_image_tokens, save_image_tokens),
-    "retention": (load_retention, save_retention),
-}
-_PUBLISHED: Mapping[Kind, Names] = {
-    "i2v_adapter": OFFICIAL_ADAPTER,
-    "motion_module": ANIMATEDIFF,
-    "image_tokens": OFFICIAL_IMAGE_TOKENS,
-}
 
 
 def to_safetensors(source: Path, target: Path) -> None:
@@ -51,11 +29,9 @@ def to_own_layout(source: Path, target: Path, kind: Kind) -> None:
 
     Raises WeightsError where there is no such part in it, or something is wrong with it.
     """
-    load, save = _OWN[kind]
-    module = load(source, dtype=None)
+    module = load(OWN_KINDS[kind], source, dtype=None)
     _check_target(target)
-    dtype = next(module.parameters()).dtype
-    save(target, module, _from(source), dtype)
+    save(OWN_KINDS[kind], target, module, _from(source), next(module.parameters()).dtype)
 
 
 def to_published_layout(source: Path, target: Path, kind: Kind) -> None:
@@ -63,13 +39,12 @@ def to_published_layout(source: Path, target: Path, kind: Kind) -> None:
 
     Raises WeightsError as :func:`to_own_layout`, and for a part that has no published layout.
     """
-    if kind not in _PUBLISHED:
+    published = OWN_KINDS[kind].published
+    if published is None:
         raise WeightsError(f"{source}: nobody else publishes such a part ({kind}), so that it has no other names")
-    load, _ = _OWN[kind]
-    module = load(source, dtype=None)
+    module = load(OWN_KINDS[kind], source, dtype=None)
     _check_target(target)
-    names = UNOFFICIAL_ADAPTER if getattr(module, "own_projections", False) else _PUBLISHED[kind]
-    save_state_dict(target, to_theirs(module.state_dict(), names), _from(source))
+    save_state_dict(target, to_theirs(module.state_dict(), published(module)), _from(source))
 
 
 def to_unet(source: Path, target: Path, names: UNetNames) -> None:

@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
-from ..errors import WeightsError
+from ..errors import FirstFrameError
 from ..sites import SD15, Site
+from .door import is_finite
 from .files import load_metadata, load_state_dict
 from .layouts import LAYOUTS, Layout
 
@@ -62,15 +61,9 @@ def inspect(path: Path) -> Inspection:
     dtypes: Counter[str] = Counter()
     for tensor in state.values():
         dtypes[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
-    broken = tuple(name for name, tensor in state.items() if not _finite(tensor))
+    broken = tuple(name for name, tensor in state.items() if not is_finite(tensor))
     parts = tuple(_part(layout, state) for layout in LAYOUTS if layout.fires(state))
     return Inspection(path, len(state), dict(dtypes.most_common()), parts, broken, metadata)
-
-
-def _finite(tensor: Tensor) -> bool:
-    if not tensor.is_floating_point():
-        return True
-    return bool((tensor.float() if tensor.itemsize == 1 else tensor).isfinite().all())
 
 
 def _part(layout: Layout, names: Iterable[str]) -> Part:
@@ -84,7 +77,6 @@ def _site(layout: Layout, name: str) -> Site | None:
     """Where a tensor belongs; None where it is of no place, or of none that this layout knows."""
     try:
         ours = layout.keymap.ours(name) if layout.keymap else name
-    except WeightsError:
+        return Site.from_key(match[1]) if (match := _OURS.match(ours or "")) else None
+    except FirstFrameError:
         return None
-    match = _OURS.match(ours or "")
-    return Site.from_key(match[1]) if match else None

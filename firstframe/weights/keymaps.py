@@ -16,8 +16,9 @@ from torch import Tensor
 from ..errors import WeightsError
 from ..sites import SD15, DiffusersKind, Site
 
-_DIFFUSERS_BLOCK = r"(?:down_blocks\.\d+|mid_block|up_blocks\.\d+)"
-_ANY = r"(\d+|weight|bias)"
+_NUMBER = r"(?:0|[1-9][0-9]?)"
+_DIFFUSERS_BLOCK = rf"(?:down_blocks\.{_NUMBER}|mid_block|up_blocks\.{_NUMBER})"
+_ANY = rf"({_NUMBER}|weight|bias)"
 
 
 def _pattern(template: str, site: str) -> re.Pattern[str]:
@@ -40,7 +41,7 @@ def _site_from_diffusers(path: str) -> Site:
 
 
 def _in_diffusers(kind: DiffusersKind) -> SiteNames:
-    return SiteNames(rf"{_DIFFUSERS_BLOCK}\.{kind}\.\d+", _site_from_diffusers, lambda site: site.diffusers(kind))
+    return SiteNames(rf"{_DIFFUSERS_BLOCK}\.{kind}\.{_NUMBER}", _site_from_diffusers, lambda site: site.diffusers(kind))
 
 
 _IP_ADAPTER_ORDER = sorted(SD15.attention_sites, key=lambda site: ("down", "up", "mid").index(site.stage))
@@ -56,7 +57,7 @@ def _site_from_ip_adapter(path: str) -> Site:
 IN_MOTION_MODULES = _in_diffusers("motion_modules")
 IN_ATTENTIONS = _in_diffusers("attentions")
 IN_IP_ADAPTER = SiteNames(
-    r"ip_adapter\.\d+", _site_from_ip_adapter, lambda site: f"ip_adapter.{2 * _IP_ADAPTER_ORDER.index(site) + 1}"
+    rf"ip_adapter\.{_NUMBER}", _site_from_ip_adapter, lambda site: f"ip_adapter.{2 * _IP_ADAPTER_ORDER.index(site) + 1}"
 )
 
 

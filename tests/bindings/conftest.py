@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from torch import nn
+from torch import Tensor, nn
 
 from firstframe.bindings.diffusers import Retention, unet_config
 from firstframe.modules.i2v_adapter import I2VAdapter
@@ -82,10 +82,15 @@ def image_tokens(unet: UNet2DConditionModel) -> nn.Module:
 
 
 @pytest.fixture
-def retention(unet: UNet2DConditionModel, motion: MotionModule) -> Retention:
-    """A random frame retention branch and the features of a random picture of 64 x 64 pixels."""
+def picture() -> Tensor:
+    """A random image of 64 x 64 pixels."""
+    return torch.rand(1, 3, 64, 64, generator=torch.Generator("cpu").manual_seed(7))
+
+
+@pytest.fixture
+def retention(unet: UNet2DConditionModel, motion: MotionModule, picture: Tensor) -> Retention:
+    """A random frame retention branch and the features of ``picture``."""
     config = RetentionConfig(unet_config(unet), replace(motion.config, mid=False), stem_channels=(4, 4, 8, 8))
     branch = randomised(RetentionBranch(config), 4)
-    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator("cpu").manual_seed(7))
     with torch.no_grad():
         return Retention(branch, branch.encode(picture))

@@ -5,7 +5,7 @@ import torch
 from diffusers import MotionAdapter, UNetMotionModel
 from torch import Tensor, nn
 
-from firstframe.bindings.diffusers import inject, unet_config
+from firstframe.bindings.diffusers import PartScales, inject, unet_config
 from firstframe.errors import FramesError, InjectionError, ModelMismatchError
 from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.modules.motion import MotionModule
@@ -82,7 +82,7 @@ def test_each_part_does_something(unet, part, clips, prompts, request) -> None:
     base = run(unet, clips, per_frame(prompts))
     with inject(unet, **{part: request.getfixturevalue(part)}, num_frames=FRAMES) as injection:
         full = run(unet, clips, per_frame(prompts))
-        setattr(injection, part.split("_")[0] + "_scale", 0.5)
+        setattr(injection, part.removesuffix("s") + "_scale", 0.5)
         half = run(unet, clips, per_frame(prompts))
     assert not torch.allclose(full, base, rtol=0.1)
     assert not torch.allclose(full, half, rtol=0.1)
@@ -150,7 +150,7 @@ def test_adapter_reads_through_the_layers_of_the_base(unet, adapter, clips, prom
     to_v = unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_v
     before = {}
     for scale in (0.0, 1.0):
-        with inject(unet, adapter=adapter, num_frames=FRAMES, adapter_scale=scale):
+        with inject(unet, adapter=adapter, num_frames=FRAMES, scales=PartScales(adapter=scale)):
             plain = run(unet, clips, prompts)
             handle = to_v.register_forward_hook(lambda module, args, output: output + 0.5)
             before[scale] = run(unet, clips, prompts) - plain

@@ -9,8 +9,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from firstframe.bindings.diffusers import Retention, SamplingSettings, animate, inject
+from firstframe.bindings.diffusers import Parts, PartScales, Prompts, Retention, SamplingSettings, inject
+from firstframe.bindings.diffusers import sample as sample_clip
 from firstframe.bindings.diffusers.sampling import draw_noise
+from firstframe.clips.reference import Reference
 from firstframe.errors import ModelMismatchError
 from firstframe.modules.retention import RetentionBranch
 from firstframe.sampling.guidance import DualGuidance
@@ -22,8 +24,8 @@ NOISY = draw_noise((4, 8, 8), FRAMES, 3)
 
 
 @pytest.fixture
-def reference() -> Tensor:
-    return torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+def reference(picture) -> Reference:
+    return Reference(picture, torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5)))
 
 
 @pytest.fixture
@@ -36,11 +38,12 @@ class Rows:
     """Counts the pictures that a UNet was shown."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
-        self.count = 0
+        self.count = self.calls = 0
         unet.register_forward_pre_hook(self.see, with_kwargs=True)
 
     def see(self, _: object, args: tuple[Tensor, ...], kwargs: object) -> None:
         self.count += len(args[0])
+        self.calls += 1
 
 
 @torch.no_grad()
@@ -66,7 +69,10 @@ def test_residuals_go_where_a_controlnet_puts_them(unet, motion, retention, text
 
 def test_it_adds_to_a_controlnet(unet, motion, retention, texts) -> None:
     """Half of the branch, and as a ControlNet the other half."""
-    with torch.no_grad(), inject(unet, motion, retention=retention, num_frames=FRAMES, retention_scale=0.5):
+    with (
+        torch.no_grad(),
+        inject(unet, motion, retention=retention, num_frames=FRAMES, scales=PartScales(retention=0.5)),
+    ):
         residuals = retention.branch(NOISY, torch.tensor([401]), texts[0], retention.features)
         both = unet(
             fold_frames(NOISY),
@@ -82,7 +88,7 @@ def test_it_adds_to_a_controlnet(unet, motion, retention, texts) -> None:
 def test_untrained_or_at_strength_zero_nothing_changes(unet, motion, retention, texts) -> None:
     with inject(unet, motion, num_frames=FRAMES):
         without = output(unet, texts[0])
-    with inject(unet, motion, retention=retention, num_frames=FRAMES, retention_scale=0.0):
+    with inject(unet, motion, retention=retention, num_frames=FRAMES, scales=PartScales(retention=0.0)):
         assert torch.equal(output(unet, texts[0]), without)
     untrained = Retention(RetentionBranch(retention.branch.config), retention.features)
     with inject(unet, motion, retention=untrained, num_frames=FRAMES):
@@ -96,13 +102,13 @@ def test_another_unet_is_refused(make_unet, retention) -> None:
 
 
 @pytest.fixture
-def parts(motion, adapter, retention) -> dict[str, object]:
-    return {"motion": motion, "adapter": adapter, "retention": retention}
+def parts(motion, adapter, retention) -> Parts:
+    return Parts(motion, adapter, retention=retention.branch)
 
 
 def sample(unet, texts, reference, parts, settings: SamplingSettings, **guidance: object) -> Tensor:
     guided = replace(settings, guidance=DualGuidance(**guidance)) if guidance else settings  # type: ignore[arg-type]
-    return animate(unet, *texts, reference, guided, **parts)
+    return sample_clip(unet, parts, Prompts(*texts), guided, reference, latent_scale=1.0)
 
 
 def test_scales_of_one_are_the_full_prediction_alone(unet, parts, reference, texts) -> None:
@@ -115,18 +121,37 @@ def test_scales_of_one_are_the_full_prediction_alone(unet, parts, reference, tex
 def test_image_scale_one_is_plain_guidance_by_text(unet, parts, reference, texts) -> None:
     rows = Rows(unet)
     found = sample(unet, texts, reference, parts, SETTINGS, image_scale=1.0, text_scale=2.0)
-    assert rows.count == 3 * 2 * FRAMES
-    torch.testing.assert_close(found, sample(unet, texts, reference, parts, SETTINGS), rtol=1e-4, atol=1e-4)
+    assert (rows.count, rows.calls) == (3 * 2 * FRAMES, 3)
+    assert torch.equal(found, sample(unet, texts, reference, parts, SETTINGS))
+
+
+def test_plain_guidance_is_the_equation(unet, parts, reference, texts) -> None:
+    """Classifier-free guidance (arXiv 2207.12598) between negative prompt and prompt; one step of DDIM is linear."""
+    once = replace(SETTINGS, steps=1)
+    negative, text = (sample(unet, (words, words), reference, parts, replace(once, cfg=1.0)) for words in texts[::-1])
+    found = sample(unet, texts, reference, parts, replace(once, cfg=3.0))
+    torch.testing.assert_close(found, negative + 3.0 * (text - negative), rtol=1e-4, atol=1e-4)
+
+
+def test_without_a_latent_the_branch_alone_conditions_on_the_image(unet, parts, motion, reference, texts) -> None:
+    """Sampling starts from noise, no frame is held, and the adapter, which has nothing to attend to, is left out."""
+    pixels = Reference(reference.pixels)
+    found = sample(unet, texts, pixels, parts, SETTINGS)
+    assert torch.equal(found, sample(unet, texts, pixels, replace(parts, adapter=None), SETTINGS))
+    text_alone = sample(unet, texts, None, Parts(motion), SETTINGS)
+    assert not torch.allclose(found, text_alone, atol=0.1)
+    off = replace(parts, scales=PartScales(retention=0.0))
+    assert torch.equal(text_alone, sample(unet, texts, pixels, off, SETTINGS, image_scale=3.0, text_scale=2.0))
 
 
 def test_without_picture_and_text_it_is_the_base(unet, parts, motion, reference, texts) -> None:
     """Image and text scale 0: the base model alone, on noise, with frame 0 not held while it looks."""
     found = sample(unet, texts, reference, parts, SETTINGS, image_scale=0.0, text_scale=0.0)
     free = replace(SETTINGS, cfg=1.0, hold_first_frame=False)
-    base = animate(unet, texts[1], texts[1], reference, replace(free, steps=1), motion=motion)
+    base = sample(unet, (texts[1], texts[1]), reference, Parts(motion), replace(free, steps=1))
     one_step = sample(unet, texts, reference, parts, replace(SETTINGS, steps=1), image_scale=0.0, text_scale=0.0)
     torch.testing.assert_close(one_step[:, :, 1:], base[:, :, 1:], rtol=1e-4, atol=1e-4)
-    assert torch.equal(found[:, :, 0], reference)
+    assert torch.equal(found[:, :, 0], reference.latent)
 
 
 def test_three_predictions_are_the_formula(unet, parts, reference, texts) -> None:

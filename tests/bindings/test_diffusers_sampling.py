@@ -8,20 +8,20 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from firstframe.bindings.diffusers import (
+    Parts,
+    PartScales,
+    Prompts,
     SamplingSettings,
-    animate,
     animatediff_scheduler,
-    generate,
     inject,
+    sample,
 )
-from firstframe.bindings.diffusers.sampling import (
-    ddim_timesteps,
-    draw_noise,
-    guided_output,
-    start_from_picture,
-)
+from firstframe.bindings.diffusers.sampling import draw_noise, start_from_image
+from firstframe.bindings.diffusers.settings import Progress
+from firstframe.clips.reference import Reference
 from firstframe.errors import FirstFrameError, FramesError, ModelMismatchError
 from firstframe.sampling.prior import mask_generator, prior_mean
+from firstframe.sampling.schedule import Schedule
 from firstframe.shapes import fold_frames, unfold_frames
 
 SETTINGS = SamplingSettings(num_frames=4, steps=3, cfg=2.0, seed=1)
@@ -38,25 +38,21 @@ def texts() -> tuple[Tensor, Tensor]:
     return text, no_text
 
 
-# Steps asked for, t0, then what ComfyUI 0.33.0 and 0.3.64 run: first, second and last timestep, their number.
-COMFYUI = [
-    (20, 1.0, 951, 901, 1, 20),
-    (20, 0.6, 571, 541, 1, 20),
-    (7, 1.0, 995, 853, 1, 8),
-    (7, 0.5, 427, 356, 1, 7),
-    (5, 1.0, 801, 601, 1, 5),
-    (10, 0.95, 901, 801, 1, 10),
-    (25, 0.33, 313, 300, 1, 25),
-    (20, 0.01, 20, 19, 1, 20),
-    (3, 0.9999, 667, 334, 1, 3),
-]
+def animate(
+    unet: UNet2DConditionModel,
+    texts: tuple[Tensor, Tensor],
+    latent: Tensor,
+    settings: SamplingSettings,
+    progress: Progress | None = None,
+    **parts: object,
+) -> Tensor:
+    reference = Reference(torch.zeros(1, 3, 64, 64), latent)
+    parts = Parts(**parts)  # type: ignore[arg-type]
+    return sample(unet, parts, Prompts(*texts), settings, reference, latent_scale=1.0, progress=progress)
 
 
-@pytest.mark.parametrize(("steps", "start_time", "first", "second", "last", "count"), COMFYUI)
-def test_timesteps_are_those_of_comfyui(steps, start_time, first, second, last, count) -> None:
-    timesteps, stride = ddim_timesteps(steps, start_time)
-    assert (timesteps[0], timesteps[1], timesteps[-1], len(timesteps)) == (first, second, last, count)
-    assert stride == first - second
+def generate(unet, texts, settings, **parts: object) -> Tensor:
+    return sample(unet, Parts(**parts), Prompts(*texts), settings)  # type: ignore[arg-type]
 
 
 def test_noise_is_the_draw_of_comfyui() -> None:
@@ -67,18 +63,18 @@ def test_noise_is_the_draw_of_comfyui() -> None:
 @pytest.mark.parametrize("start_time", [1.0, 0.6])
 def test_frame_zero_is_the_reference(unet, motion, adapter, reference, texts, start_time: float) -> None:
     settings = replace(SETTINGS, start_time=start_time)
-    latents = animate(unet, *texts, reference, settings, motion=motion, adapter=adapter)
+    latents = animate(unet, texts, reference, settings, motion=motion, adapter=adapter)
     assert latents.shape == (1, 4, 4, 8, 8)
     assert torch.equal(latents[:, :, 0], reference)
     free = replace(settings, hold_first_frame=False)
-    latents = animate(unet, *texts, reference, free, motion=motion, adapter=adapter)
+    latents = animate(unet, texts, reference, free, motion=motion, adapter=adapter)
     assert not torch.allclose(latents[:, :, 0], reference, atol=0.1)
 
 
 def test_same_seed_same_clip(unet, motion, adapter, reference, texts) -> None:
     def clip(seed: int) -> Tensor:
         settings = replace(SETTINGS, seed=seed)
-        return animate(unet, *texts, reference, settings, motion=motion, adapter=adapter)
+        return animate(unet, texts, reference, settings, motion=motion, adapter=adapter)
 
     first = clip(1)
     assert torch.equal(clip(1), first)
@@ -86,9 +82,9 @@ def test_same_seed_same_clip(unet, motion, adapter, reference, texts) -> None:
 
 
 def test_strength_zero_is_no_adapter(unet, motion, adapter, reference, texts) -> None:
-    without = animate(unet, *texts, reference, SETTINGS, motion=motion)
-    zero = animate(unet, *texts, reference, SETTINGS, motion=motion, adapter=adapter, adapter_scale=0.0)
-    full = animate(unet, *texts, reference, SETTINGS, motion=motion, adapter=adapter)
+    without = animate(unet, texts, reference, SETTINGS, motion=motion)
+    zero = animate(unet, texts, reference, SETTINGS, motion=motion, adapter=adapter, scales=PartScales(adapter=0.0))
+    full = animate(unet, texts, reference, SETTINGS, motion=motion, adapter=adapter)
     assert torch.equal(zero, without)
     assert not torch.allclose(full, without, atol=0.1)
 
@@ -115,18 +111,10 @@ def euler(unet: UNet2DConditionModel, reference: Tensor, texts: tuple[Tensor, Te
 )
 def test_agrees_with_euler(unet, motion, adapter, reference, texts, start_time, timesteps) -> None:
     settings = replace(SETTINGS, start_time=start_time)
-    ours = animate(unet, *texts, reference, settings, motion=motion, adapter=adapter)
+    ours = animate(unet, texts, reference, settings, motion=motion, adapter=adapter)
     with torch.no_grad(), inject(unet, motion, adapter, num_frames=4):
         theirs = euler(unet, reference, texts, timesteps)
     assert (ours - theirs).norm() / theirs.norm() < 1e-4
-
-
-def test_guidance_is_the_equation(unet, reference, texts) -> None:
-    latents = prior_mean(reference, 4, 0.5, mask_generator(1))
-    with torch.no_grad(), inject(unet, num_frames=4):
-        text, no_text = (guided_output(unet, latents, 401, t, t, cfg=1.0) for t in texts)
-        guided = guided_output(unet, latents, 401, *texts, cfg=3.0)
-    torch.testing.assert_close(guided, no_text + 3.0 * (text - no_text), rtol=1e-4, atol=1e-5)
 
 
 def test_starts_from_the_prior(reference) -> None:
@@ -134,13 +122,15 @@ def test_starts_from_the_prior(reference) -> None:
     alpha_squared = animatediff_scheduler().alphas_cumprod[401]
     frames = prior_mean(reference, 4, 0.3, mask_generator(1), blur_kernel=5, blur_sigma=2.0)
     expected = alpha_squared.sqrt() * frames + (1 - alpha_squared).sqrt() * draw_noise((4, 8, 8), 4, 1)
-    torch.testing.assert_close(start_from_picture(reference, settings, animatediff_scheduler()), expected)
+    schedule = Schedule.ddim(animatediff_scheduler().alphas_cumprod, settings.steps, settings.start_time)
+    images = reference.unsqueeze(2).expand(-1, -1, 4, -1, -1)
+    torch.testing.assert_close(start_from_image(images, settings, schedule), expected)
 
 
 def test_progress(unet, motion, reference, texts) -> None:
     calls = []
     settings = replace(SETTINGS, steps=7)
-    result = animate(unet, *texts, reference, settings, motion=motion, progress=lambda *call: calls.append(call))
+    result = animate(unet, texts, reference, settings, motion=motion, progress=lambda *call: calls.append(call))
     assert [call[:2] for call in calls] == [(done, 8) for done in range(1, 9)]
     assert torch.equal(calls[-1][2], result)
 
@@ -150,23 +140,50 @@ def test_stopping_in_the_middle_leaves_the_unet_clean(unet, motion, adapter, ref
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        animate(unet, *texts, reference, SETTINGS, motion=motion, adapter=adapter, progress=stop)
+        animate(unet, texts, reference, SETTINGS, motion=motion, adapter=adapter, progress=stop)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in unet.modules())
     inject(unet, motion, num_frames=4).eject()
 
 
 def test_text_alone(unet, motion, texts) -> None:
-    clip = generate(unet, *texts, (4, 8, 8), SETTINGS, motion=motion)
+    clip = generate(unet, texts, SETTINGS, motion=motion)
     assert clip.shape == (1, 4, 4, 8, 8)
-    assert torch.equal(clip, generate(unet, *texts, (4, 8, 8), SETTINGS, motion=motion))
-    other = generate(unet, *texts, (4, 8, 8), replace(SETTINGS, seed=2), motion=motion)
+    assert torch.equal(clip, generate(unet, texts, SETTINGS, motion=motion))
+    other = generate(unet, texts, replace(SETTINGS, seed=2), motion=motion)
     assert not torch.allclose(clip, other, atol=0.1)
 
 
 def test_text_matters(unet, motion, texts) -> None:
-    text, no_text = texts
-    guided = generate(unet, text, no_text, (4, 8, 8), SETTINGS, motion=motion)
-    assert not torch.allclose(guided, generate(unet, no_text, text, (4, 8, 8), SETTINGS, motion=motion), atol=0.1)
+    guided = generate(unet, texts, SETTINGS, motion=motion)
+    assert not torch.allclose(guided, generate(unet, texts[::-1], SETTINGS, motion=motion), atol=0.1)
+
+
+def test_the_size_of_a_clip_without_a_reference(unet, texts) -> None:
+    assert generate(unet, texts, replace(SETTINGS, size=(48, 80))).shape == (1, 4, 4, 6, 10)
+
+
+def test_the_latent_comes_to_the_unets_scale(unet, motion, reference, texts) -> None:
+    unscaled = Reference(torch.zeros(1, 3, 64, 64), reference / 0.18215)
+    found = sample(unet, Parts(motion), Prompts(*texts), SETTINGS, unscaled)
+    torch.testing.assert_close(found, animate(unet, texts, reference, SETTINGS, motion=motion), rtol=1e-4, atol=1e-4)
+
+
+def test_several_images_are_held_and_attended_to(unet, adapter, reference, texts) -> None:
+    last = -reference
+    held = Reference(torch.zeros(1, 3, 64, 64), reference, others={-1: last})
+    parts = Parts(adapter=adapter)
+    found = sample(unet, parts, Prompts(*texts), SETTINGS, held, latent_scale=1.0)
+    assert torch.equal(found[:, :, 0], reference) and torch.equal(found[:, :, -1], last)
+    free = replace(SETTINGS, hold_first_frame=False)
+    assert not torch.allclose(sample(unet, parts, Prompts(*texts), free, held, latent_scale=1.0)[:, :, -1], last)
+    with inject(unet, adapter=adapter, num_frames=4) as injection:
+        clip = fold_frames(torch.cat([reference.unsqueeze(2)] * 3 + [last.unsqueeze(2)], dim=2))
+        outputs = []
+        for frames in ((0,), (0, 3)):
+            injection.clean_frames = frames
+            with torch.no_grad():
+                outputs.append(unet(clip, 401, texts[0]).sample)
+    assert not torch.allclose(*outputs, atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +194,11 @@ def test_text_matters(unet, motion, texts) -> None:
         ({"start_time": 0.0}, FirstFrameError),
         ({"start_time": 1.2}, FirstFrameError),
         ({"keep_probability": -0.1}, FirstFrameError),
+        ({"keep_probability": float("nan")}, FirstFrameError),
+        ({"cfg": float("nan")}, FirstFrameError),
+        ({"cfg": float("inf")}, FirstFrameError),
+        ({"seed": -1}, FirstFrameError),
+        ({"seed": 2**64}, FirstFrameError),
     ],
 )
 def test_wrong_settings(wrong, error) -> None:
@@ -184,11 +206,17 @@ def test_wrong_settings(wrong, error) -> None:
         SamplingSettings(**wrong)
 
 
+@pytest.mark.parametrize("name", ["motion", "adapter", "image_tokens", "retention"])
+def test_scales_that_are_no_numbers(name) -> None:
+    with pytest.raises(FirstFrameError, match=f"{name} must be a finite number, got nan"):
+        PartScales(**{name: float("nan")})
+
+
 def test_more_frames_than_positions(unet, motion, reference, texts) -> None:
     with pytest.raises(FramesError, match=r"9 frames.*positions for 8"):
-        animate(unet, *texts, reference, replace(SETTINGS, num_frames=9), motion=motion)
+        animate(unet, texts, reference, replace(SETTINGS, num_frames=9), motion=motion)
 
 
 def test_a_latent_of_another_model(unet, texts) -> None:
     with pytest.raises(ModelMismatchError, match="16 channels, the UNet takes 4"):
-        animate(unet, *texts, torch.zeros(1, 16, 8, 8), SETTINGS)
+        animate(unet, texts, torch.zeros(1, 16, 8, 8), SETTINGS)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 from firstframe.cli.app import app
+from firstframe.cli.options import check_writable
 from firstframe.clips.reference import prepare_picture
 from firstframe.clips.video import read_clip
+from firstframe.errors import FirstFrameError
 
 FAST = ["--frames", "3", "--steps", "2", "--width", "64", "--height", "48"]
 
@@ -144,23 +147,95 @@ def test_no_picture(run, tmp_path):
 
 
 def test_measure(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("firstframe.experiments.prior.TABLE", [(1.0, 1.0)])
+    from firstframe.experiments.catalogue import PRIOR_REPORT
+
+    (knobs,) = PRIOR_REPORT.experiments
+    few = replace(PRIOR_REPORT, experiments=[replace(knobs, cases=knobs.cases[:2])])
+    monkeypatch.setattr("firstframe.experiments.catalogue.PRIOR_REPORT", few)
     result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--report", tmp_path / "report")
     assert result.exit_code == 0, result.output
-    made = {"films", "report.gif", "report.html", "report.json", "report.png"}
+    assert "5 clips (methods)" in result.output and "| adapter | " in result.output
+    shown = {"methods.gif", "methods.png", "methods_frames.png"}
+    made = {"clips", "kept", "report.html", "report.json", "report.md", *shown}
     assert {file.name for file in (tmp_path / "report").iterdir()} == made
-    result = run("measure", "prior", "--scenes", "1", "--steps", "1", "--report", tmp_path / "prior")
+    result = run("measure", "prior", "--scenes", "1", "--steps", "1", "-o", tmp_path / "prior")
     assert result.exit_code == 0, result.output
-    assert {file.name for file in (tmp_path / "prior").iterdir()} == {"films", "prior.json", "prior.md", "report.html"}
-    result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--retention", "--report", tmp_path / "all")
+    assert {"prior.json", "prior.md", "report.html"} <= {file.name for file in (tmp_path / "prior").iterdir()}
+    result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--retention", "--out", tmp_path / "all")
     assert result.exit_code == 0, result.output
-    assert "adapter+retention" in json.loads((tmp_path / "all" / "report.json").read_text())["variants"]
+    assert "adapter+retention" in (tmp_path / "all" / "report.md").read_text()
 
 
 def test_measure_claims(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("firstframe.experiments.claims.with_look", lambda model: model)
+    monkeypatch.setattr("firstframe.experiments.run.with_look", lambda model: model)
     few = ("measure", "claims", "--scenes", "1", "--pictures", "1", "--steps", "1", "--report", tmp_path)
     result = run(*few, "--only", "image_scale", "--only", "other_look")
     assert result.exit_code == 0, result.output
     assert {"claims.json", "claims.md", "image_scale.png"} <= {file.name for file in tmp_path.iterdir()}
     assert "summary" in one_line(run(*few, "--only", "summary"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--fps", "0"], "fps must be a number above 0, got 0"),
+        (["--fps", "nan"], "fps must be a number above 0, got nan"),
+        (["--cfg", "nan"], "cfg must be a finite number, got nan"),
+        (["--strength", "nan"], "strength of adapter must be a finite number, got nan"),
+        (["--retention", "--retention-strength", "inf"], "strength of retention must be a finite number, got inf"),
+        (["--image-scale", "nan"], "image scale must be a finite number, got nan"),
+        (["--text-scale=-inf"], "text scale must be a finite number, got -inf"),
+        (["--keep", "nan"], "keep_probability must be from 0 to 1, got nan"),
+        (["--start", "nan"], "start_time must be above 0 and at most 1, got nan"),
+        (["--seed", str(2**64)], "seed must be from 0 to 2^64 - 1"),
+        (["--seed", "-1"], "seed must be from 0 to 2^64 - 1"),
+        (["--seed", str(2**64 - 1), "--clips", "2"], "seed must be from 0 to 2^64 - 1"),
+        (["--clips", "2", "--among-last", "0"], "among_last must be from 1 to 2"),
+    ],
+)
+def test_numbers_are_checked_before_anything_is_sampled(run, picture, monkeypatch, options, says):
+    monkeypatch.setattr("firstframe.tiny.pipeline.sample_clip", lambda *_, **__: pytest.fail("sampled"))
+    result = run("animate", picture, "--prompt", "x", "-o", picture.parent / "clip.mp4", *FAST, *options)
+    assert says in one_line(result)
+    assert list(picture.parent.iterdir()) == [picture]
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sampled(run, picture, monkeypatch):
+    monkeypatch.setattr("firstframe.tiny.pipeline.sample_clip", lambda *_, **__: pytest.fail("sampled"))
+    (picture.parent / "folder.mp4").mkdir()
+    (picture.parent / "clip_frames.png").mkdir()
+    says = {
+        picture / "x.mp4": "Not a directory",
+        picture.parent / "folder.mp4": "it is a folder",
+        picture.parent / "clip.mp4": "clip_frames.png': it is a folder",
+        picture.parent / ("x" * 300 + ".mp4"): "File name too long",
+    }
+    for out, reason in says.items():
+        assert reason in one_line(run("animate", picture, "--prompt", "x", "-o", out, *FAST))
+
+
+def test_a_folder_without_permission(monkeypatch, tmp_path):
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(FirstFrameError, match="no permission to write"):
+        check_writable(tmp_path / "new" / "clip.mp4")
+    check_writable(tmp_path.parent / "clip.mp4")
+
+
+def test_words_that_the_model_does_not_know_are_named(run, picture):
+    out = picture.parent / "clip.gif"
+    prompt = "a ladybird walks along the stem, a red fish"
+    result = run("animate", picture, "--prompt", prompt, "-o", out, *FAST)
+    assert "does not know, and ignores: ladybird, walks, along, the, stem\n" in result.stderr
+    assert "not know" not in run("animate", picture, "--prompt", "a red fish", "-o", out, *FAST).stderr
+
+
+def test_a_size_that_takes_long_is_said(run, picture):
+    sizes = [*FAST, "--width", "256", "--height", "256", "--steps", "1"]
+    result = run("animate", picture, "--prompt", "a red fish", "-o", picture.parent / "clip.gif", *sizes)
+    assert "256 x 256 is 4 times the pixels" in result.stderr
+
+
+def test_out_is_report(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("firstframe.experiments.prior.TABLE", [(1.0, 1.0)])
+    result = run("measure", "prior", "--scenes", "1", "--steps", "1", "--out", tmp_path / "prior")
+    assert result.exit_code == 0 and (tmp_path / "prior" / "report.html").exists()

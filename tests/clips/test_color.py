@@ -18,8 +18,8 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def lab(picture: torch.Tensor) -> torch.Tensor:
-    return rgb_to_lab(picture.movedim(-1, 0))
+def lab(image: torch.Tensor) -> torch.Tensor:
+    return rgb_to_lab(image.movedim(-1, 0))
 
 
 def test_official_oracle():
@@ -68,10 +68,10 @@ def test_a_and_b_become_the_references_and_lightness_stays():
 
 
 def test_a_drift_is_taken_back():
-    picture = 0.2 + 0.6 * noise(32, 32, 3)
-    drifted = (picture * torch.tensor([1.06, 1.0, 0.94]))[None]
-    matched = match_color(drifted, picture)[0]
-    before, after = ((lab(x)[1:] - lab(picture)[1:]).abs().mean() for x in (drifted[0], matched))
+    image = 0.2 + 0.6 * noise(32, 32, 3)
+    drifted = (image * torch.tensor([1.06, 1.0, 0.94]))[None]
+    matched = match_color(drifted, image)[0]
+    before, after = ((lab(x)[1:] - lab(image)[1:]).abs().mean() for x in (drifted[0], matched))
     assert after < 0.5 * before
 
 

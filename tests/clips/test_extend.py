@@ -25,10 +25,10 @@ def test_sharpness_falls_with_blur(clip: Tensor) -> None:
 
 
 def test_the_next_clip_starts_where_this_one_is_sharpest(clip: Tensor) -> None:
-    picture, kept = split_at_best(clip, among_last=3)
-    assert torch.equal(picture, clip[2:3]) and torch.equal(kept, clip[:3])
-    picture, kept = split_at_best(clip)
-    assert torch.equal(picture, clip[4:]) and torch.equal(kept, clip)
+    image, kept = split_at_best(clip, among_last=3)
+    assert torch.equal(image, clip[2:3]) and torch.equal(kept, clip[:3])
+    image, kept = split_at_best(clip)
+    assert torch.equal(image, clip[4:]) and torch.equal(kept, clip)
 
 
 @pytest.mark.parametrize("among_last", [0, 5])

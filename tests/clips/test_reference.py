@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from firstframe.clips.reference import Reference, prepare_picture
-from firstframe.errors import PictureError
+from firstframe.errors import FramesError, PictureError
 
 
 def gradient(width: int, height: int) -> torch.Tensor:
@@ -67,9 +68,9 @@ def test_contain_shows_everything_between_the_bars():
 
 
 def test_the_right_size_is_left_as_it_is():
-    picture = torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(0))
     for fit in ("cover", "contain", "stretch"):
-        assert torch.equal(prepare_picture(picture, 64, 48, fit)[0], picture.movedim(-1, 0))
+        assert torch.equal(prepare_picture(image, 64, 48, fit)[0], image.movedim(-1, 0))
 
 
 def test_shrinking_does_not_alias():
@@ -78,107 +79,68 @@ def test_shrinking_does_not_alias():
 
 
 def test_input_is_not_changed_nor_shared():
-    picture = torch.rand(64, 64, 3)
-    before = picture.clone()
-    prepare_picture(picture, 64, 64).zero_()
-    assert torch.equal(picture, before)
+    image = torch.rand(64, 64, 3)
+    before = image.clone()
+    prepare_picture(image, 64, 64).zero_()
+    assert torch.equal(image, before)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16, torch.float64])
 def test_tensor_types(dtype):
-    picture = gradient(64, 64)
-    scaled = picture if dtype.is_floating_point else picture * torch.iinfo(dtype).max
-    assert torch.allclose(prepare_picture(scaled.to(dtype), 64, 64), picture.movedim(-1, 0)[None], atol=4e-3)
+    image = gradient(64, 64)
+    scaled = image if dtype.is_floating_point else image * torch.iinfo(dtype).max
+    assert torch.allclose(prepare_picture(scaled.to(dtype), 64, 64), image.movedim(-1, 0)[None], atol=4e-3)
 
 
 def test_comfy_image_and_grey_tensors():
-    picture = gradient(64, 64)
-    assert torch.equal(prepare_picture(picture[None], 64, 64), prepare_picture(picture, 64, 64))
-    grey = prepare_picture(picture[..., :1], 64, 64)
+    image = gradient(64, 64)
+    assert torch.equal(prepare_picture(image[None], 64, 64), prepare_picture(image, 64, 64))
+    grey = prepare_picture(image[..., :1], 64, 64)
     assert torch.equal(grey[:, 0], grey[:, 2])
 
 
 def test_alpha_is_laid_over_the_background():
-    picture = torch.cat([gradient(64, 64), torch.zeros(64, 64, 1)], -1)
-    picture[:, 32:, 3] = 0.5
-    pixels = prepare_picture(picture, 64, 64)
+    image = torch.cat([gradient(64, 64), torch.zeros(64, 64, 1)], -1)
+    image[:, 32:, 3] = 0.5
+    pixels = prepare_picture(image, 64, 64)
     assert torch.equal(pixels[..., :32], torch.ones(1, 3, 64, 32))
     assert pixels[0, 2, 0, 40] == pytest.approx(0.75)
-    assert prepare_picture(picture, 64, 64, background=(0.0, 0.0, 0.0))[0, 2, 0, 40] == pytest.approx(0.25)
+    assert prepare_picture(image, 64, 64, background=(0.0, 0.0, 0.0))[0, 2, 0, 40] == pytest.approx(0.25)
 
 
 def test_transparent_colour_does_not_bleed_when_resized():
-    picture = torch.zeros(128, 128, 4)
-    picture[:, 64:] = torch.tensor([0.0, 1.0, 0.0, 1.0])
-    pixels = prepare_picture(picture, 32, 32)
+    image = torch.zeros(128, 128, 4)
+    image[:, 64:] = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    pixels = prepare_picture(image, 32, 32)
     assert pixels[0, 1].min() > 0.99  # white beside green: the black of the transparent half is nowhere
 
 
-def saved(folder: Path, picture: Image.Image, name: str, **options) -> Path:
-    picture.save(folder / name, **options)
-    return folder / name
+@pytest.mark.parametrize(("size", "side"), [((20000, 1), 128), ((1, 20000), 512)])
+@pytest.mark.parametrize("fit", ["cover", "contain", "stretch"])
+def test_a_thin_image_takes_little_memory(monkeypatch, size, side, fit):
+    sizes = []
+
+    def interpolate(pixels, size, **options):
+        sizes.append(pixels.shape[1:].numel())
+        return functional.interpolate(pixels, size, **options)
+
+    monkeypatch.setattr("firstframe.clips.reference.functional", SimpleNamespace(interpolate=interpolate))
+    pixels = prepare_picture(gradient(*size), side, side, fit)
+    assert pixels.shape == (1, 3, side, side) and max(sizes) <= 4 * 3 * side * side
+    if fit == "cover":
+        assert (
+            pixels[0, :2].mean((1, 2)) - torch.tensor([0.5 * (size[0] > 1), 0.5 * (size[1] > 1)])
+        ).abs().max() < 0.01
 
 
-def test_files_grey_16_bit_palette(tmp_path):
-    ramp = np.linspace(0, 1, 64)[None].repeat(64, 0)
-    expected = torch.from_numpy(ramp).float()
-    eight = Image.fromarray((ramp * 255).round().astype(np.uint8))
-    sixteen = Image.fromarray((ramp * 65535).round().astype(np.uint16))
-    files = {
-        saved(tmp_path, eight, "grey.png"): 3e-3,
-        saved(tmp_path, sixteen, "sixteen.png"): 2e-5,
-        saved(tmp_path, sixteen, "sixteen.tiff"): 2e-5,
-        saved(tmp_path, eight.convert("P"), "palette.gif"): 3e-3,
-        saved(tmp_path, eight.convert("LA"), "grey_alpha.png"): 3e-3,
-        saved(tmp_path, eight.convert("CMYK"), "cmyk.jpg", quality=100): 2e-2,
-    }
-    for file, tolerance in files.items():
-        assert (prepare_picture(file, 64, 64)[0] - expected).abs().max() < tolerance, file.name
-
-
-def test_palette_transparency(tmp_path):
-    picture = Image.new("P", (16, 16), 0)
-    picture.putpalette([255, 0, 0, 0, 0, 255])
-    picture.paste(1, (8, 0, 16, 16))
-    pixels = prepare_picture(saved(tmp_path, picture, "p.png", transparency=0), 16, 16)
-    assert torch.equal(pixels[0, :, 0, 0], torch.ones(3))
-    assert torch.equal(pixels[0, :, 0, 15], torch.tensor([0.0, 0.0, 1.0]))
-
-
-def test_exif_orientation(tmp_path):
-    picture = Image.fromarray((gradient(64, 32).numpy() * 255).astype(np.uint8))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: to be shown rotated 90 degrees clockwise
-    pixels = prepare_picture(saved(tmp_path, picture, "turned.png", exif=exif), 32, 64)
-    # what grew rightwards grows downwards
-    assert pixels[0, 0, 0].mean() < 0.05 and pixels[0, 0, -1].mean() > 0.95
-
-
-@pytest.mark.parametrize(
-    ("picture", "says"),
-    [
-        (torch.rand(4, 64, 64, 3), r"batch of 4 \(shape \(4, 64, 64, 3\)\)"),
-        (torch.rand(0, 64, 64, 3), "batch of 0"),
-        (torch.rand(64, 64), r"shape \(64, 64\)"),
-        (torch.rand(1, 3, 64, 64), r"shape \(1, 3, 64, 64\)"),
-        (torch.rand(64, 64, 2), r"\(64, 64, 2\)"),
-        (torch.rand(0, 64, 3), r"\(0, 64, 3\)"),
-        ("no/such/file.png", "no/such/file.png"),
-    ],
-)
-def test_what_is_no_single_picture_is_refused(picture, says):
-    with pytest.raises(PictureError, match=says):
-        prepare_picture(picture, 64, 64)
-
-
-def test_broken_files_are_refused(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    whole = saved(tmp_path, Image.fromarray(noise), "whole.png")
-    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:5000])
-    (tmp_path / "text.png").write_text("not a picture")
-    for name in ("cut.png", "text.png"):
-        with pytest.raises(PictureError, match=name):
-            prepare_picture(tmp_path / name, 64, 64)
+@pytest.mark.parametrize(("source", "fit"), [((1, 312), "stretch"), ((3, 3000), "contain"), ((312, 1), "stretch")])
+def test_one_column_and_one_row_as_pillow_resizes_them(source, fit):
+    noise = np.random.default_rng(0).random(source[::-1], np.float32)
+    width = 56 if fit == "stretch" else 1
+    wanted = np.asarray(Image.fromarray(noise).resize((width, 72), Image.Resampling.BICUBIC)).clip(0, 1)
+    left = (56 - width) // 2
+    pixels = prepare_picture(torch.from_numpy(noise)[..., None], 56, 72, fit)[0, 0]
+    assert np.abs(pixels[:, left : left + width].numpy() - wanted).max() < 1e-5
 
 
 @pytest.mark.parametrize(("width", "height"), [(100, 64), (64, 65), (0, 64), (-8, 64)])
@@ -196,3 +158,27 @@ def test_reference():
     reference = Reference(prepare_picture(gradient(100, 100), 64, 48))
     assert (reference.width, reference.height) == (64, 48)
     assert reference.image.shape == (1, 48, 64, 3) and reference.latent is None
+
+
+def with_others(*frames: int) -> Reference:
+    """Each image's latent is full of its frame's number."""
+    return Reference(
+        torch.zeros(1, 3, 16, 16), torch.zeros(1, 4, 2, 2), others={n: torch.full((1, 4, 2, 2), n) for n in frames}
+    )
+
+
+def test_each_frame_has_the_image_nearest_to_it():
+    assert with_others(3, -1).nearest(8)[0, 0, :, 0, 0].tolist() == [0, 0, 3, 3, 3, 3, -1, -1]
+    assert with_others(15).nearest(16)[0, 0, -1, 0, 0] == 15
+
+
+@pytest.mark.parametrize("frame", [16, 20, -17])
+def test_an_image_outside_of_the_clip(frame):
+    with pytest.raises(FramesError, match=f"in frame {frame}, but the clip has frames 0 to 15; -1 is the last"):
+        with_others(frame).nearest(16)
+
+
+@pytest.mark.parametrize(("frames", "number"), [((15, -1), 15), ((0,), 0), ((-16,), 0)])
+def test_two_images_in_one_frame(frames, number):
+    with pytest.raises(FramesError, match=f"two images are to be in frame {number} of a clip of 16"):
+        with_others(*frames).nearest(16)

@@ -138,7 +138,7 @@ def test_the_pace(tmp_path, suffix, fps):
     assert read_clip(write_clip(tmp_path / f"clip{suffix}", moving_disc(12), fps)).fps == pytest.approx(fps, rel=2e-3)
 
 
-def test_a_webp_of_equal_frames_is_a_still_picture(tmp_path):
+def test_a_webp_of_equal_frames_is_a_still_image(tmp_path):
     clip = read_clip(write_clip(tmp_path / "clip.webp", moving_disc(1).expand(3, -1, -1, -1)))
     assert len(clip.frames) == 1 and clip.fps == 0
 
@@ -295,17 +295,6 @@ def test_writers_at_the_same_time_get_names_of_their_own(tmp_path, suffix):
     assert len(list(tmp_path.iterdir())) == 8
 
 
-def test_a_file_system_without_links(tmp_path, monkeypatch):
-    def no_links(*_: object) -> None:
-        raise PermissionError("Operation not permitted")
-
-    monkeypatch.setattr(os, "link", no_links)
-    names = [tmp_path / f"clip_{number}.gif" for number in (1, 2)]
-    for name in names:
-        assert write_clip(names[0], moving_disc(2), if_taken=names[1:]) == name
-    assert sorted(tmp_path.iterdir()) == names and all(len(read_clip(name).frames) == 2 for name in names)
-
-
 def test_a_folder_that_is_in_use(tmp_path):
     folder = tmp_path / "frames"
     check_format(folder)
@@ -331,13 +320,13 @@ def test_what_is_no_clip_is_refused(tmp_path):
         write_clip(tmp_path / "clip.mp4", moving_disc(2), format="webp")
     with pytest.raises(FirstFrameError, match="no format 'mkv'; there are mp4, webm"):
         write_clip(tmp_path / "clip.mkv", moving_disc(2), format="mkv")
-    with pytest.raises(FirstFrameError, match="fps must be above 0, got 0"):
+    with pytest.raises(FirstFrameError, match=r"fps must be from 0\.01 to 500, got 0"):
         write_clip(tmp_path / "clip.mp4", moving_disc(2), fps=0)
     for shape in [(48, 64, 3), (0, 48, 64, 3), (2, 48, 64, 4)]:
         with pytest.raises(FirstFrameError, match=rf"got shape \({shape[0]}, "):
             write_clip(tmp_path / "clip.mp4", torch.zeros(shape))
     (tmp_path / "text.mp4").write_text("not a video")
-    (tmp_path / "text.webp").write_text("not a picture")
+    (tmp_path / "text.webp").write_text("not a image")
     (tmp_path / "empty").mkdir()
     for name in ("text.mp4", "text.webp", "missing.mp4", "empty"):
         with pytest.raises(FirstFrameError, match=name):

@@ -17,17 +17,14 @@ import torch
 from PIL import Image
 
 from firstframe.bindings.diffusers import SamplingSettings
-from firstframe.cli.measure import SECTIONS
+from firstframe.clips.metrics.terms import NUMBERS
 from firstframe.clips.video import read_clip
-from firstframe.experiments.claims import measure_claims, sections
-from firstframe.experiments.films import films_in, keep_films
-from firstframe.experiments.glossary import NUMBERS, SETTINGS, VARIANTS
-from firstframe.experiments.page.blocks import Page, Section, Table
-from firstframe.experiments.page.render import write_page
-from firstframe.experiments.prior import measure_prior
-from firstframe.experiments.tiny import measure_tiny
-from firstframe.experiments.variants import RETAINED
-from firstframe.experiments.variants import VARIANTS as COMPARED
+from firstframe.experiments import catalogue
+from firstframe.experiments.experiment import Case, Experiment, Report, Setup
+from firstframe.experiments.page import write_pages
+from firstframe.experiments.run import measure
+from firstframe.experiments.settings import SETTINGS
+from firstframe.experiments.shown import write_clips
 from firstframe.sampling.guidance import DualGuidance
 from firstframe.tiny.model import TinyModel
 
@@ -47,26 +44,14 @@ def opened(file: Path) -> Element:
 def tiny_folder(small_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     guided = SamplingSettings(num_frames=4, steps=1, cfg=1.0, guidance=DualGuidance(1.5, 2.5))
-    measure_tiny(small_model, 2, 3, guided, folder, (*COMPARED, *RETAINED))
+    measure(catalogue.comparison(retention=True), small_model, Setup(2, 3, guided), folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def prior_folder(small_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prior")
-    measure_prior(small_model, 1, 0, SETTINGS_USED, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def claims_folder(small_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("claims")
-    with pytest.MonkeyPatch.context() as few:
-        few.setattr(sections, "ACTION_SCALES", ((1.0, 1.0), (1.0, 4.0), (4.0, 4.0)))
-        few.setattr(sections, "START_TIMES", (1.0, 0.6))
-        few.setattr(sections, "KEEP_PROBABILITIES", (0.9, 0.1))
-        few.setattr("firstframe.experiments.claims.with_look", lambda model: model)
-        measure_claims(small_model, 1, 1, 0, SETTINGS_USED, folder, SECTIONS)
+    measure(catalogue.PRIOR_REPORT, small_model, Setup(1, 0, SETTINGS_USED), folder)
     return folder
 
 
@@ -128,7 +113,7 @@ def test_it_needs_nothing_from_outside(page: Element, folder: Path) -> None:
 def test_every_number_of_the_report_is_in_it(page: Element, report: dict[str, Any]) -> None:
     shown = {float(data.attrib["value"]) for data in page.iter("data")}
     written = {float(number) for cell in page.iter("td") for number in re.findall(r"-?\d+(?:\.\d+)?", words(cell))}
-    settings = {"settings": report.pop("settings")}
+    settings = {"settings": report.pop("settings"), "pictures": report.pop("pictures") or 1}
     assert len(set(leaves(report))) > 10 and set(leaves(report)) <= shown
     assert set(leaves(settings)) <= shown | written  # some are lists
 
@@ -159,7 +144,7 @@ def test_every_number_leads_to_its_meaning(page: Element) -> None:
 
 def test_clips_play(page: Element, folder: Path, tmp_path: Path) -> None:
     videos = list(page.iter("video"))
-    assert len(videos) == len(list((folder / "films").rglob("*.mp4")))
+    assert len(videos) == len(list((folder / "clips").rglob("*.mp4")))
     for number, video in enumerate(videos):
         assert set(video.keys()) >= {"autoplay", "loop", "muted", "playsinline", "aria-label"}
         file = tmp_path / f"{number}.mp4"
@@ -202,37 +187,27 @@ def test_dual_guidance_is_told(tiny_folder: Path) -> None:
     assert rows["hold first frame"] == "yes"
 
 
-def test_every_variant_is_explained() -> None:
-    assert {*COMPARED, *RETAINED, *sections.PARTS, *sections.LOOK_VARIANTS} <= VARIANTS.keys()
-
-
-def test_small_enough_to_send(tiny_folder: Path) -> None:
-    """Clips of the real length: four scenes, all variants. Noise is the worst that a film can hold."""
+def test_small_enough_to_send(tmp_path: Path, tiny_folder: Path) -> None:
+    """Clips of the real length: four scenes, all methods. Noise is the worst that a clip can hold."""
     noise = torch.Generator().manual_seed(0)
     soft = torch.nn.functional.interpolate(torch.rand(16, 3, 32, 32, generator=noise), (128, 128), mode="bicubic")
     clip = soft.clamp(0, 1).movedim(1, -1)
-    keep_films(tiny_folder / "many", [(f"scene {n}", dict.fromkeys("abcdef", clip)) for n in range(4)])
-    films = films_in(tiny_folder / "many")
-    report = json.loads((tiny_folder / "report.json").read_text())
-    page = Page("Title", "", [Section("Clips", "", films=films)], report, "report.json")
-    assert write_page(tiny_folder / "many.html", page).stat().st_size < 5 * MEBIBYTE
+    shown = write_clips(tmp_path, "methods", {f"scene {n}": dict.fromkeys("abcdef", clip) for n in range(4)})
+    results = json.loads((tiny_folder / "report.json").read_text())
+    results["methods"]["shown"] = shown
+    write_pages(tmp_path, catalogue.comparison(retention=True), results)
+    assert (tmp_path / "report.html").stat().st_size < 5 * MEBIBYTE
     assert (tiny_folder / "report.html").stat().st_size < MEBIBYTE
 
 
-def test_films_are_found_again(tmp_path: Path) -> None:
-    clip = torch.rand(2, 16, 16, 3)
-    keep_films(tmp_path, [("first", {"one": clip, "two": clip}), ("b", {"three": clip})])
-    keep_films(tmp_path, [("left; right = 1", {"clean_frame": clip})])
-    (group,) = films_in(tmp_path)
-    assert group.caption == "left; right = 1" and [film.name for film in group.films] == ["clean_frame"]
-    assert films_in(tmp_path / "nothing") == []
-
-
 def test_words_are_no_markup(tmp_path: Path) -> None:
-    report = {"settings": {}, "made_with": {}}
-    table = Table("<i>caption", [{"variant": "<script>alert(1)</script>", "ssim": -0.00001}])
-    file = write_page(tmp_path / "page.html", Page("a & <b>", "", [Section("x", "", [table])], report, "r.json"))
-    page = opened(file)
+    row = {"method": "<script>alert(1)</script>", "ssim": -0.00001}
+    experiment = Experiment("x", "<i>title", "a & <b>", lambda _: [], [Case(row)], (), lambda _: [])
+    results = {"scenes": 1, "pictures": 0, "seed": 0, "settings": {}, "made_with": {}}
+    results |= {"x": {"clips": 1, "rows": [row], "shown": {}}}
+    write_pages(tmp_path, Report("r", "a & <b>", "", [experiment]), results)
+    page = opened(tmp_path / "report.html")
     assert page.find("head/title").text == "a & <b>"
-    (row,) = page.findall(".//tbody/tr[td]")
-    assert words(row) == "<script>alert(1)</script>0.000" and len(list(page.iter("script"))) == 1
+    assert words(next(page.iter("p"))) == "" and words(page.findall(".//section/p")[0]) == "a & <b>"
+    row_shown = page.findall(".//tbody/tr[td]")[0]
+    assert words(row_shown) == "<script>alert(1)</script>0.000" and len(list(page.iter("script"))) == 1

@@ -77,7 +77,7 @@ def motion_twice(graph: Graph, models: Path) -> None:
 
 BROKEN: list[tuple[Break, str]] = [
     (not_divisible, "multiples of 8"),
-    (batch_of_pictures, "one picture is wanted"),
+    (batch_of_pictures, "one image is wanted"),
     (one_frame, "batch_size"),
     (too_many_frames, "positions for 16"),
     (another_size, "same width and height"),

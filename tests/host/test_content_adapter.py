@@ -23,7 +23,7 @@ from comfyui_firstframe_pack.firstframe.clips.reference import ImageFeatures, Re
 from comfyui_firstframe_pack.firstframe.errors import ModelMismatchError, PictureError
 from comfyui_firstframe_pack.firstframe.modules.image_prompt import ImageTokenAdapter, Resampler, ResamplerConfig
 from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance
-from comfyui_firstframe_pack.firstframe.weights import save_image_tokens
+from comfyui_firstframe_pack.firstframe.weights import IMAGE_TOKENS, save
 from comfyui_firstframe_pack.nodes.content import ApplyContentAdapter
 from safetensors.torch import save_file
 from small import SMALL, SMALLEST, conditioning, ksample, randomise, small_model, start_latent
@@ -124,7 +124,7 @@ def file(tmp_path: Path) -> Path:
     config = ResamplerConfig(FEATURES, 64, SMALL.cross_attention_dim, TOKENS, depth=2)
     state = randomise(Resampler(config), 7).state_dict()
     save_file({f"image_proj.{name}": tensor for name, tensor in state.items()}, tmp_path / "plus.safetensors")
-    save_image_tokens(tmp_path / "own.safetensors", projections().model, dtype=torch.float32)
+    save(IMAGE_TOKENS, tmp_path / "own.safetensors", projections().model, dtype=torch.float32)
     return tmp_path / "plus.safetensors"
 
 

@@ -22,7 +22,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
 from comfyui_firstframe_pack.firstframe.clips.reference import Reference
-from comfyui_firstframe_pack.firstframe.weights import load_image_tokens, load_motion, load_state_dict
+from comfyui_firstframe_pack.firstframe.weights import IMAGE_TOKENS, MOTION_MODULE, load, load_state_dict
 from comfyui_firstframe_pack.firstframe.weights.hub.manifest import weight_set
 from comfyui_firstframe_pack.nodes.adapter import ApplyAdapter
 from comfyui_firstframe_pack.nodes.content import SAME_FILE, ApplyContentAdapter, LoadContentAdapter
@@ -72,15 +72,15 @@ def count(module: nn.Module) -> int:
 
 
 def test_animatelcm_is_a_motion_module_without_positions() -> None:
-    motion = load_motion(path_of("animatelcm"), dtype=None)
+    motion = load(MOTION_MODULE, path_of("animatelcm"), dtype=None)
     assert count(motion) == PARAMETERS["animatediff-v2"]
     assert motion.config.max_frames is None
 
 
 def test_the_official_unet_file_holds_motion_module_and_projections() -> None:
     path = path_of("i2v-adapter-base")
-    assert count(load_image_tokens(path, dtype=None)) == PROJECTION_PARAMETERS
-    motion = load_motion(path, dtype=None)
+    assert count(load(IMAGE_TOKENS, path, dtype=None)) == PROJECTION_PARAMETERS
+    motion = load(MOTION_MODULE, path, dtype=None)
     assert count(motion) == PARAMETERS["animatediff-v1"]
     assert motion.config.pooled_unet_norms
     found = load_state_dict(path)["down_blocks.0.motion_modules.1.temporal_transformer.proj_in.weight"]

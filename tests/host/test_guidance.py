@@ -17,11 +17,11 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.guidance import DualGuide
 from comfyui_firstframe_pack.firstframe.bindings.comfy.image_gate import gated
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
 from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_retention
-from comfyui_firstframe_pack.firstframe.bindings.diffusers import Retention, SamplingSettings, animate
+from comfyui_firstframe_pack.firstframe.bindings.diffusers import Parts, Prompts, SamplingSettings, sample
 from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance
 from comfyui_firstframe_pack.firstframe.shapes import fold_frames
-from comfyui_firstframe_pack.nodes.guidance import Sampler
 from comfyui_firstframe_pack.nodes.prior import SimilarityPrior
+from comfyui_firstframe_pack.nodes.sampler import Sampler
 from diffusers import UNet2DConditionModel
 from small import (
     FRAMES,
@@ -184,17 +184,17 @@ def test_host_and_diffusers_make_the_same_clip(base: ModelPatcher, parts: str, r
         attention_head_dim=SMALL.num_heads,
     ).eval()
     unet.load_state_dict(random_unet())
-    branch = small_retention().model
     settings = SamplingSettings(FRAMES, STEPS, seed=5, guidance=guidance, hold_first_frame=parts != "retention")
-    alone = animate(
+    alone = sample(
         unet,
-        conditioning(1)[0][0],
-        conditioning(2)[0][0],
-        0.18215 * reference_latent(),
+        Parts(
+            small_motion().model,
+            None if parts == "retention" else small_adapter().model,
+            retention=None if parts == "adapter" else small_retention().model,
+        ),
+        Prompts(conditioning(1)[0][0], conditioning(2)[0][0]),
         settings,
-        motion=small_motion().model,
-        adapter=None if parts == "retention" else small_adapter().model,
-        retention=None if parts == "adapter" else Retention(branch, branch.encode(reference().pixels)),
+        reference(),
     )
     assert relative_error(0.18215 * hosted, fold_frames(alone)) < 1e-3
 

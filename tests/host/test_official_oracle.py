@@ -20,12 +20,11 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.sites import motion_layer
 from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import (
     HOST,
     in_host,
-    load_host_adapter,
-    load_host_motion,
+    load_in_host,
 )
 from comfyui_firstframe_pack.firstframe.shapes import fold_frames, unfold_frames
 from comfyui_firstframe_pack.firstframe.sites import Site, UNetConfig
-from comfyui_firstframe_pack.firstframe.weights import load_image_tokens, load_state_dict
+from comfyui_firstframe_pack.firstframe.weights import I2V_ADAPTER, IMAGE_TOKENS, MOTION_MODULE, load, load_state_dict
 from comfyui_firstframe_pack.nodes.color import ColorMatch
 from small import evaluate, relative_error
 from torch import Tensor
@@ -34,7 +33,7 @@ pytestmark = pytest.mark.feature("Equal to the official I2V-Adapter")
 
 CONFIG = UNetConfig((32, 32, 64, 64), 2, (True, True, True, False), num_heads=8, cross_attention_dim=32)
 FRAMES = 6
-IMAGE_TOKENS = 16
+NUM_TOKENS = 16
 LATENT_SCALE = 0.18215
 
 
@@ -52,9 +51,9 @@ def image_scale(request) -> float:
 @pytest.fixture
 def model(base: ModelPatcher, oracle_dir: Path, image_scale: float) -> ModelPatcher:
     """The base network with all parts applied."""
-    tokens = in_host(load_image_tokens(oracle_dir / "ip.safetensors", backend=HOST))
-    moving_model = apply_motion(base, load_host_motion(oracle_dir / "motion.safetensors"), 1.0, "auto")
-    adapted = apply_adapter(moving_model, load_host_adapter(oracle_dir / "i2v_module.safetensors"), 1.0)
+    tokens = in_host(load(IMAGE_TOKENS, oracle_dir / "ip.safetensors", backend=HOST))
+    moving_model = apply_motion(base, load_in_host(MOTION_MODULE, oracle_dir / "motion.safetensors"), 1.0, "auto")
+    adapted = apply_adapter(moving_model, load_in_host(I2V_ADAPTER, oracle_dir / "i2v_module.safetensors"), 1.0)
     return apply_image_tokens(adapted, tokens, image_scale)
 
 
@@ -66,14 +65,14 @@ def test_one_forward(model: ModelPatcher, image_scale: float, expected: dict[str
     sigma = model.get_model_object("model_sampling").sigma(expected["A.timestep"])
     x = fold_frames(expected["A.sample"]) * (1 + sigma**2) ** 0.5
     states = expected["A.encoder_hidden_states"].repeat_interleave(FRAMES, 0)
-    text, tokens = states[:, :-IMAGE_TOKENS], states[:, -IMAGE_TOKENS:]
+    text, tokens = states[:, :-NUM_TOKENS], states[:, -NUM_TOKENS:]
     denoised = evaluate(model, x, sigma.repeat(len(x)), text, chunks=2, **{TOKENS: tokens})
     eps = unfold_frames((x - denoised) / sigma, FRAMES)
     assert relative_error(eps, entry(expected, "A.output", image_scale)) < 1e-3
 
 
 def test_cross_frame_attention(base: ModelPatcher, oracle_dir: Path, expected: dict[str, Tensor]) -> None:
-    adapter = load_host_adapter(oracle_dir / "i2v_module.safetensors").model
+    adapter = load_in_host(I2V_ADAPTER, oracle_dir / "i2v_module.safetensors").model
     unet = unet_of(base.model)
     size = (8, 8)
     remember, compare, add = adapter_patches(unet, adapter, View(FRAMES, size), {})
@@ -87,7 +86,7 @@ def test_motion_module(base: ModelPatcher, oracle_dir: Path, expected: dict[str,
     unet = unet_of(base.model)
     layer = motion_layer(unet, Site("down", 1, 0))
     monkeypatch.setattr(layer, "forward", lambda x: x)
-    with moving(unet, load_host_motion(oracle_dir / "motion.safetensors").model, FRAMES, 1.0):
+    with moving(unet, load_in_host(MOTION_MODULE, oracle_dir / "motion.safetensors").model, FRAMES, 1.0):
         out = layer(fold_frames(expected["motion.input"]))
     assert relative_error(unfold_frames(out, FRAMES), expected["motion.output"]) < 1e-4
 

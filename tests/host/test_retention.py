@@ -86,7 +86,7 @@ def test_the_picture_is_encoded_once_and_forgotten(
     ksample(model, prompts=applied)
     assert len(calls) == 1
     control: RetentionControl = applied[0][0][1]["control"]
-    assert control.features is None and control.model_sampling is None
+    assert len(control.once) == 0 and control.model_sampling is None
 
 
 def test_the_host_knows_the_weights(branch: ModelPatcher) -> None:

@@ -9,7 +9,13 @@ from comfy.model_patcher import ModelPatcher
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_retention
-from comfyui_firstframe_pack.firstframe.bindings.diffusers import Retention, SamplingSettings, animate
+from comfyui_firstframe_pack.firstframe.bindings.diffusers import (
+    Parts,
+    PartScales,
+    Prompts,
+    SamplingSettings,
+    sample,
+)
 from comfyui_firstframe_pack.firstframe.clips.reference import Reference, prepare_picture
 from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance
 from comfyui_firstframe_pack.firstframe.shapes import fold_frames
@@ -18,9 +24,9 @@ from comfyui_firstframe_pack.firstframe.tiny.config import LATENT_SCALE
 from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
 from comfyui_firstframe_pack.firstframe.tiny.model import TinyModel, load_tiny
 from comfyui_firstframe_pack.firstframe.tiny.style import with_look
-from comfyui_firstframe_pack.nodes.guidance import Sampler
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
 from comfyui_firstframe_pack.nodes.prior import SimilarityPrior
+from comfyui_firstframe_pack.nodes.sampler import Sampler
 from safetensors.torch import load_file
 from small import relative_error
 from torch import Tensor
@@ -56,18 +62,18 @@ def test_autoencoder(standalone: TinyModel, picture: Tensor) -> None:
 
 
 def made_alone(
-    model: TinyModel, picture: Tensor, settings: SamplingSettings, adapter: bool = True, retention: bool = False
+    model: TinyModel, reference: Reference, settings: SamplingSettings, adapter: bool = True, retention: bool = False
 ) -> Tensor:
     """Latents (F, C, H, W) without the host."""
-    latents = animate(
+    scales = PartScales(adapter=float(adapter), retention=float(retention))
+    latents = sample(
         model.unet,
-        *model.encode_text([PROMPT, ""]).chunk(2),
-        model.encode(picture),
+        Parts(model.motion, model.adapter, retention=model.retention, scales=scales),
+        Prompts(*model.encode_text([PROMPT, ""]).chunk(2)),
         settings,
-        motion=model.motion,
-        adapter=model.adapter if adapter else None,
-        retention=Retention(model.retention, model.retention.encode(picture)) if retention else None,
+        reference,
         scheduler=model.scheduler,
+        latent_scale=LATENT_SCALE,
     )
     return fold_frames(latents)
 
@@ -107,17 +113,17 @@ def reference(standalone: TinyModel, picture: Tensor) -> Reference:
 
 
 @pytest.mark.parametrize("start_time", [1.0, 0.6])
-def test_clip(standalone: TinyModel, picture: Tensor, reference: Reference, start_time: float) -> None:
+def test_clip(standalone: TinyModel, reference: Reference, start_time: float) -> None:
     settings = SamplingSettings(16, steps=4, cfg=4.0, seed=11, start_time=start_time)
     hosted = made_by_host(tiny.load_tiny_model(), reference, settings)
-    assert relative_error(hosted, made_alone(standalone, picture, settings)) < 1e-3
+    assert relative_error(hosted, made_alone(standalone, reference, settings)) < 1e-3
 
 
 @pytest.mark.parametrize("adapter", [True, False])
 @pytest.mark.parametrize("retention", [True, False])
 @pytest.mark.parametrize("start_time", [1.0, 0.6])
 def test_clip_under_dual_guidance(
-    standalone: TinyModel, picture: Tensor, reference: Reference, adapter: bool, retention: bool, start_time: float
+    standalone: TinyModel, reference: Reference, adapter: bool, retention: bool, start_time: float
 ) -> None:
     settings = SamplingSettings(16, steps=4, seed=11, start_time=start_time, guidance=DualGuidance(1.5, 3.0))
     model, prompts = tiny.load_tiny_model(), [text(PROMPT), text("")]
@@ -141,16 +147,16 @@ def test_clip_under_dual_guidance(
         **dict.fromkeys(("image_start", "text_start", "rescale"), 0.0),
         **dict.fromkeys(("image_end", "text_end", "parallel"), 1.0),
     ).args
-    alone = made_alone(standalone, picture, settings, adapter, retention)
+    alone = made_alone(standalone, reference, settings, adapter, retention)
     assert relative_error(hosted["samples"] * LATENT_SCALE, alone) < 1e-3
 
 
-def test_another_look(standalone: TinyModel, picture: Tensor, reference: Reference) -> None:
+def test_another_look(standalone: TinyModel, reference: Reference) -> None:
     """The LoRA that ships, through the host's own loader, is the base that it makes outside."""
     lora = load_file(weights_file("look_lora"))
     hosted, _ = comfy.sd.load_lora_for_models(tiny.load_tiny_model(), None, lora, 1.0, 0.0)
     assert len(hosted.patches) == len(lora) / 3
     settings = SamplingSettings(16, steps=2, cfg=3.0, seed=3)
     clip = made_by_host(hosted, reference, settings)
-    assert relative_error(clip, made_alone(with_look(standalone), picture, settings)) < 1e-3
-    assert relative_error(clip, made_alone(standalone, picture, settings)) > 0.1
+    assert relative_error(clip, made_alone(with_look(standalone), reference, settings)) < 1e-3
+    assert relative_error(clip, made_alone(standalone, reference, settings)) > 0.1

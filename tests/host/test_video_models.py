@@ -260,6 +260,13 @@ def test_a_picture_that_does_not_fit_is_refused(shape: tuple[int, ...] | None, e
         VideoPrior.execute({"samples": torch.zeros(1, 4, 3, 8, 8)}, 0.6, 0.5, 3, 18.0, 7, picture)
 
 
+def test_latents_of_an_image_model_are_refused() -> None:
+    video, image = {"samples": torch.zeros(1, 4, 3, 8, 8)}, {"samples": torch.randn(16, 4, 8, 8)}
+    for latent, picture, name in [(image, None, "latent"), (video, image, "picture")]:
+        with pytest.raises(ModelMismatchError, match=rf"{name}: .*\(16, 4, 8, 8\).*Frame Similarity Prior"):
+            VideoPrior.execute(latent, 0.6, 0.5, 3, 18.0, 7, picture)
+
+
 @rows("dual guidance")
 def test_progress_is_the_hosts_percent(clip: Clip) -> None:
     sampling = clip.model.get_model_object("model_sampling")

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
+from hostile import Lie
 
 CONTENT = b"a film" * 50_000
 
@@ -19,7 +20,9 @@ class FakeComfy:
     ``down``: breaks off every connection. ``statuses``: answers with these first, by route. ``lose_answers``: so many
     answers to /prompt are lost after the graph was queued. ``deaf``: forgets what it is sent. ``breaks``: so many
     downloads break off half-way. ``closes_sockets``: websockets end at once. ``node_errors``: of every graph;
-    ``refuses``: with these, all of it.
+    ``refuses``: with these, all of it. ``lies``: what is sent instead of the true answer, by route.
+    ``chatter``: what the
+    websocket says first.
     """
 
     def __init__(self) -> None:
@@ -28,6 +31,8 @@ class FakeComfy:
         self.statuses: dict[str, list[int]] = {}
         self.lose_answers = self.breaks = 0
         self.node_errors: dict[str, Any] = {}
+        self.lies: dict[str, Lie] = {}
+        self.chatter: list[str | bytes] = []
         self.missing_files = False
         self.inputs: dict[str, bytes] = {}
         self.pending: list[list[Any]] = []
@@ -64,12 +69,17 @@ class FakeComfy:
             raise web.HTTPServiceUnavailable
         if self.statuses.get(route):
             return web.Response(status=self.statuses[route].pop(0), text="out of order")
-        return await handler(request)
+        if route not in self.lies:
+            return await handler(request)
+        answers_itself = route in ("/ws", "/view")
+        return await self.lies[route](request, web.Response() if answers_itself else await handler(request))
 
     async def socket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         self._sockets[request.query["clientId"]] = socket
+        for message in self.chatter:
+            await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))
         if not self.closes_sockets:
             async for _ in socket:
                 pass

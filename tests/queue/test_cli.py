@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,9 @@ def test_settings_make_other_jobs(run: Callable[..., Any]) -> None:
         (["--prompt-input", "3.words"], "no input 'words'"),
         (["--seeds", "x"], "--seeds"),
         (["--server", "http://"], "no address"),
+        (["--server", "http://[::1"], "no address"),
+        (["--server", "127.0.0.1:99999"], "no address"),
+        (["--server", "file:///etc/passwd"], "no address"),
         (["--server", "127.0.0.1:9", "--retries", "1"], "no server answers: http://127.0.0.1:9"),
     ],
 )
@@ -89,3 +93,16 @@ def test_every_option_is_in_the_guide() -> None:
     options = {word for word in result.output.split() if word.startswith("--")} - {"--help"}
     assert options >= {"--server", "--set", "--shard", "--dry-run"}
     assert not {option for option in options if option not in guide}
+
+
+def test_what_an_earlier_crash_left(run: Callable[..., Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    old, new = out / ".firstframe-old.mp4.part", out / ".firstframe-new.mp4.part"
+    for part in (old, new):
+        part.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    (out / "manifest.jsonl").write_bytes(b"damaged\n")
+    result = run("--server", "127.0.0.1:9", "--retries", "1")
+    assert "line 1 is damaged" in result.stdout
+    assert not old.exists() and new.exists()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from firstframe.errors import FirstFrameError
-from firstframe.queue.manifest import Manifest, done_jobs, read_events, write_csv
+from firstframe.queue.events import read_events
+from firstframe.queue.manifest import Manifest, done_jobs, write_csv
 from firstframe.queue.plan import Job
 
 JOBS = [Job(id, {}, None, 1, "a fish, red", seed) for seed, id in enumerate(("a", "b", "c"))]
@@ -25,11 +26,47 @@ def test_a_line_that_a_crash_tore_is_dropped_and_the_rest_goes_on(tmp_path: Path
     assert [event["event"] for event in read_events(path)] == ["run", "sent", "run"]
 
 
-def test_what_is_no_event_is_told_with_its_line(tmp_path: Path) -> None:
+GOOD = '{"event": "run", "time": 1, "client": "x"}'
+DAMAGED = {
+    "another shape": b"[1]",
+    "cut": GOOD[:20].encode(),
+    "zeros of a power cut": bytes(40),
+    "no text": b"\xff\xfe",
+    "null": b"null",
+    "deep": b"[" * 100_000,
+    "without a time": b'{"event": "run", "client": "x"}',
+    "time not a number": b'{"event": "run", "time": NaN, "client": "x"}',
+    "without an id": b'{"event": "sent", "time": 1, "job": "a", "server": "s"}',
+    "files of another shape": b'{"event": "done", "time": 1, "job": "a", "files": [null]}',
+    "kind of another shape": b'{"event": ["run"], "time": 1}',
+}
+
+
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_line_is_set_aside_and_named(tmp_path: Path, damaged: bytes) -> None:
     path = tmp_path / "manifest.jsonl"
-    path.write_text('{"event": "run", "client": "x"}\n[1]\n')
-    with pytest.raises(FirstFrameError, match=r"manifest.jsonl, line 2"):
-        Manifest(path)
+    path.write_bytes(b"\n".join([GOOD.encode(), damaged, GOOD.encode(), b""]))
+    assert done_jobs(tmp_path) == set()  # who only reads does not stumble over it either
+    with Manifest(path) as manifest:
+        assert len(manifest.events) == 2
+        assert "manifest.jsonl: line 2 is damaged" in manifest.warning and "manifest.damaged" in manifest.warning
+        manifest.begin()
+    assert (tmp_path / "manifest.damaged").read_bytes() == damaged + b"\n"
+    assert [event["event"] for event in read_events(path)] == ["run", "run", "run"]
+    with Manifest(path) as manifest:
+        assert not manifest.warning
+
+
+def test_what_a_damaged_line_said_is_done_again(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    with Manifest(path) as manifest:
+        manifest.begin()
+        for job in "ab":
+            manifest.add("sent", job=job, prompt_id=job, server="s")
+            manifest.add("done", job=job, files=[])
+    path.write_bytes(path.read_bytes().replace(b'"event": "done"', b'"event": "do\x00e"', 1))
+    with Manifest(path) as manifest:
+        assert manifest.open().keys() == {"a"} and done_jobs(tmp_path) == {"b"}
 
 
 @pytest.mark.parametrize("end", ["done", "failed", "released"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from itertools import chain
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from firstframe.queue.plan import (
     read_pictures,
     read_prompts,
 )
-from firstframe.queue.workflow import Place
+from firstframe.queue.workflow import Place, read_workflow
 
 GRAPH = {
     "1": {"class_type": "LoadImage", "inputs": {"image": "x.png"}},
@@ -70,7 +71,13 @@ def test_seeds(text: str, seeds: list[int]) -> None:
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["x", "1,", "3-1", "1-2-3", "-5"])
+def test_the_highest_seed() -> None:
+    assert parse_seeds(str(2**64 - 1)) == [2**64 - 1]
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "1,", "3-1", "1-2-3", "-5", str(2**64), "0-1000000", f"0-{2**64 - 1}", "9" * 5000]
+)
 def test_seeds_that_are_none(text: str) -> None:
     with pytest.raises(FirstFrameError, match="--seeds"):
         parse_seeds(text)
@@ -94,3 +101,16 @@ def test_prompts_and_pictures_that_are_none(tmp_path: Path) -> None:
             read_prompts(tmp_path / name)
     with pytest.raises(FirstFrameError, match="no pictures"):
         read_pictures(tmp_path)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(FirstFrameError, match=r"pipe\.txt"):
+        read_prompts(tmp_path / "pipe.txt")
+    with pytest.raises(FirstFrameError, match=r"pipe\.txt"):
+        read_workflow(tmp_path / "pipe.txt")
+
+
+def test_a_pictures_name_becomes_one_that_any_terminal_takes(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[2J\nb.png").write_bytes(b"picture")
+    assert read_pictures(tmp_path)[0].label == "a_[2J_b"

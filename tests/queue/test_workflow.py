@@ -145,6 +145,28 @@ def test_the_browsers_format_and_other_files_are_refused(tmp_path: Path) -> None
             read_workflow(file)
 
 
+@pytest.mark.parametrize(
+    "graph",
+    [
+        "[" * 100_000,
+        '{"1": {"class_type": "A", "inputs": null}}',
+        '{"1": {"class_type": null, "inputs": {}}}',
+        '{"1": {"class_type": "A", "inputs": {}, "_meta": null}}',
+        '{"1": {"class_type": "A", "inputs": {"model": ["2", 0]}}}',
+    ],
+    ids=["deep", "inputs", "class", "title", "link to nowhere"],
+)
+def test_a_damaged_workflow_is_refused(tmp_path: Path, graph: str) -> None:
+    (tmp_path / "damaged.json").write_text(graph)
+    with pytest.raises(FirstFrameError, match=r"damaged\.json"):
+        read_workflow(tmp_path / "damaged.json")
+
+
+def test_two_numbers_are_no_link(tmp_path: Path) -> None:
+    (tmp_path / "numbers.json").write_text('{"1": {"class_type": "A", "inputs": {"range": [0.1, 0.9]}}}')
+    assert read_workflow(tmp_path / "numbers.json")["1"]["inputs"]["range"] == [0.1, 0.9]
+
+
 def test_editing_leaves_the_workflow_as_it_was() -> None:
     before = json.dumps(GRAPH)
     assert with_values(GRAPH, {Place("4", "seed"): 3})["4"]["inputs"]["seed"] == 3

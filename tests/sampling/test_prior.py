@@ -66,10 +66,14 @@ def test_low_pass_blurs_only_where_the_mask_is_off(reference: torch.Tensor) -> N
     assert torch.equal(result[:, :, 0], frames[:, :, 0])
 
 
+def noise_of(seed: int) -> torch.Tensor:
+    return torch.randn(1, 4, 8, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
 def test_start_has_the_stated_mean_and_deviation(reference: torch.Tensor) -> None:
     draws = torch.cat(
         [
-            frame_similarity_prior(reference, 8, 0.6, 0.8, 0.5, mask_generator(seed))[:, :, 1:]
+            frame_similarity_prior(reference, noise_of(seed), 0.6, 0.8, 0.5, mask_generator(seed))[:, :, 1:]
             - 0.6 * prior_mean(reference, 8, 0.5, mask_generator(seed))[:, :, 1:]
             for seed in range(4)
         ]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -51,6 +53,15 @@ def test_a_mask_for_each_frame_follows_a_window() -> None:
     masks = torch.arange(5.0)[:, None, None].expand(5, 4, 4)
     weights = StrengthSchedule(mask=masks).weights(0.0, [0, 3, 4, 9], SQUARE, SQUARE)
     assert weights[:, 0, 0, 0].tolist() == [0.0, 3.0, 4.0, 4.0], "the last mask holds for what comes behind it"
+
+
+def test_a_mask_without_frames_and_masks_that_are_none() -> None:
+    mask = torch.rand(8, 8, generator=torch.Generator().manual_seed(0))
+    weights = [StrengthSchedule(mask=given).weights(0.0, [0, 1], SQUARE, SQUARE) for given in (mask, mask[None])]
+    assert torch.equal(*weights) and weights[0].shape == (2, 1, *SQUARE)
+    for shape in [(8,), (2, 1, 8, 8), (0, 8, 8)]:
+        with pytest.raises(FirstFrameError, match=f"got shape {re.escape(str(shape))}"):
+            StrengthSchedule(mask=torch.ones(shape))
 
 
 @pytest.mark.parametrize(("latent", "level", "size"), [((16, 16), 2, (4, 4)), ((9, 5), 1, (5, 3)), ((9, 5), 2, (3, 2))])

@@ -6,7 +6,17 @@ import torch
 
 from firstframe.tiny.model import load_text_encoder, new_text_encoder
 from firstframe.tiny.scenes import caption_words
-from firstframe.tiny.text import CLIP_VOCABULARY, EMBEDDING, END, START, expand, known_tokens, tokenize, vocabulary
+from firstframe.tiny.text import (
+    CLIP_VOCABULARY,
+    EMBEDDING,
+    END,
+    START,
+    expand,
+    known_tokens,
+    tokenize,
+    unknown_words,
+    vocabulary,
+)
 
 
 def test_every_word_of_a_caption_is_known() -> None:
@@ -25,6 +35,18 @@ def test_prompts_are_padded_as_stable_diffusion_does() -> None:
 def test_long_prompts_keep_their_end() -> None:
     rows = tokenize(["red " * 200])[0]
     assert len(rows) == 77 and known_tokens()[rows[-1]] == END
+
+
+def test_unknown_words() -> None:
+    assert unknown_words("A ladybird, a red fish; walks along the stem 7!") == [
+        "ladybird",
+        "walks",
+        "along",
+        "the",
+        "stem",
+        "7",
+    ]
+    assert unknown_words("a red fish moves left slowly, still camera") == []
 
 
 def test_expanded_embedding_speaks_clip_ids() -> None:

@@ -14,7 +14,7 @@ from firstframe.errors import WeightsError
 from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.sites import Site
 from firstframe.tiny.files import weights_file
-from firstframe.weights import load_image_tokens, load_metadata, load_motion, load_state_dict
+from firstframe.weights import IMAGE_TOKENS, MOTION_MODULE, load, load_metadata, load_state_dict
 from firstframe.weights.convert import to_own_layout, to_published_layout, to_safetensors, to_unet
 from firstframe.weights.keymaps import UNOFFICIAL_ADAPTER, to_theirs
 from firstframe.weights.unet_names import unet_tensors
@@ -35,15 +35,17 @@ def test_a_pickle_keeps_its_names_and_types(tmp_path: Path, oracle_dir: Path) ->
     to_safetensors(tmp_path / "mm.ckpt", tmp_path / "mm.safetensors")
     assert same(load_state_dict(tmp_path / "mm.safetensors"), state)
     assert load_metadata(tmp_path / "mm.safetensors")["firstframe.converted_from"] == "mm.ckpt"
-    assert same(load_motion(tmp_path / "mm.safetensors").state_dict(), load_motion(tmp_path / "mm.ckpt").state_dict())
+    converted, pickled = (load(MOTION_MODULE, tmp_path / f"mm.{ending}") for ending in ("safetensors", "ckpt"))
+    assert same(converted.state_dict(), pickled.state_dict())
 
 
 def test_a_file_of_several_parts_is_split(tmp_path: Path, oracle_dir: Path) -> None:
     several = {**official(oracle_dir, "base"), **official(oracle_dir, "motion"), **official(oracle_dir, "ip")}
     torch.save(several, tmp_path / "all.pth")
-    for kind, load in (("motion_module", load_motion), ("image_tokens", load_image_tokens)):
-        to_own_layout(tmp_path / "all.pth", tmp_path / f"{kind}.safetensors", kind)
-        assert same(load(tmp_path / f"{kind}.safetensors").state_dict(), load(tmp_path / "all.pth").state_dict())
+    for kind in (MOTION_MODULE, IMAGE_TOKENS):
+        own = tmp_path / f"{kind.name}.safetensors"
+        to_own_layout(tmp_path / "all.pth", own, kind.name)
+        assert same(load(kind, own).state_dict(), load(kind, tmp_path / "all.pth").state_dict())
     with pytest.raises(WeightsError, match="I2V adapter was expected"):
         to_own_layout(tmp_path / "all.pth", tmp_path / "adapter.safetensors", "i2v_adapter")
 

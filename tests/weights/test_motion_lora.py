@@ -11,7 +11,7 @@ from torch import Tensor
 
 from firstframe.errors import WeightsError
 from firstframe.sites import SD15, motion_sites
-from firstframe.weights import load_motion, load_motion_lora
+from firstframe.weights import MOTION_MODULE, load, load_motion_lora
 from firstframe.weights.keymaps import MOTION_LORA, to_theirs
 
 V2_SITES = motion_sites(SD15.block_out_channels, SD15.layers_per_block, mid=True)
@@ -66,7 +66,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, change, says: str, half: str) ->
 def test_neither_is_taken_for_the_other(tmp_path: Path, oracle_dir: Path) -> None:
     save_file(published(narrower=40), tmp_path / "lora.safetensors")
     with pytest.raises(WeightsError, match=r"motion module was expected.*AnimateDiff motion LoRA"):
-        load_motion(tmp_path / "lora.safetensors")
+        load(MOTION_MODULE, tmp_path / "lora.safetensors")
     (motion,) = oracle_dir.glob("motion.*")
     with pytest.raises(WeightsError, match=r"motion LoRA was expected.*AnimateDiff"):
         load_motion_lora(motion)

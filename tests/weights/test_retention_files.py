@@ -13,7 +13,7 @@ from firstframe.errors import WeightsError
 from firstframe.modules.motion import MotionConfig, MotionModule
 from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.sites import UNetConfig
-from firstframe.weights import load_adapter, load_metadata, load_motion, load_retention, save_motion, save_retention
+from firstframe.weights import I2V_ADAPTER, MOTION_MODULE, RETENTION, load, load_metadata, save
 
 MOTION = MotionConfig((32, 64), 1, True, 8, 4)
 CONFIG = RetentionConfig(UNetConfig((32, 64), 1, (True, False), 4, 24), MOTION, stem_channels=(4, 4, 8, 8))
@@ -32,8 +32,8 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 def test_saved_and_loaded(tmp_path: Path, branch: RetentionBranch) -> None:
-    save_retention(tmp_path / "x.safetensors", branch, {"steps": "7"}, torch.float32)
-    again = load_retention(tmp_path / "x.safetensors")
+    save(RETENTION, tmp_path / "x.safetensors", branch, {"steps": "7"}, torch.float32)
+    again = load(RETENTION, tmp_path / "x.safetensors")
     assert again.config == CONFIG
     assert equal(again.state_dict(), branch.state_dict())
     assert load_metadata(tmp_path / "x.safetensors")["steps"] == "7"
@@ -41,22 +41,22 @@ def test_saved_and_loaded(tmp_path: Path, branch: RetentionBranch) -> None:
 
 def test_with_the_motion_module_that_was_trained_with_it(tmp_path: Path, branch: RetentionBranch) -> None:
     file, motion = tmp_path / "x.safetensors", MotionModule(MOTION)
-    save_retention(file, branch, dtype=torch.float32, motion=motion)
-    assert equal(load_retention(file).state_dict(), branch.state_dict())
-    again = load_motion(file)
+    save(RETENTION, file, branch, dtype=torch.float32, motion=motion)
+    assert equal(load(RETENTION, file).state_dict(), branch.state_dict())
+    again = load(MOTION_MODULE, file)
     assert again.config == MOTION
     assert equal(again.state_dict(), motion.state_dict())
 
 
 def test_other_kinds_are_told_apart(tmp_path: Path, branch: RetentionBranch) -> None:
-    save_retention(tmp_path / "retention.safetensors", branch)
-    save_motion(tmp_path / "motion.safetensors", MotionModule(MOTION))
+    save(RETENTION, tmp_path / "retention.safetensors", branch)
+    save(MOTION_MODULE, tmp_path / "motion.safetensors", MotionModule(MOTION))
     with pytest.raises(WeightsError, match="I2V adapter was expected, but this file holds FirstFrame retention branch"):
-        load_adapter(tmp_path / "retention.safetensors")
+        load(I2V_ADAPTER, tmp_path / "retention.safetensors")
     with pytest.raises(WeightsError, match="motion module was expected, but this file holds FirstFrame retention"):
-        load_motion(tmp_path / "retention.safetensors")
+        load(MOTION_MODULE, tmp_path / "retention.safetensors")
     with pytest.raises(WeightsError, match="retention branch was expected, but this file holds FirstFrame motion"):
-        load_retention(tmp_path / "motion.safetensors")
+        load(RETENTION, tmp_path / "motion.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -69,15 +69,15 @@ def test_other_kinds_are_told_apart(tmp_path: Path, branch: RetentionBranch) -> 
 )
 def test_what_is_wrong_is_named(tmp_path: Path, branch: RetentionBranch, change, message: str) -> None:
     file = tmp_path / "x.safetensors"
-    save_retention(file, branch)
+    save(RETENTION, file, branch)
     tensors, metadata = load_file(file), load_metadata(file)
     change(tensors)
     save_file(tensors, file, metadata)
     with pytest.raises(WeightsError, match=message):
-        load_retention(file)
+        load(RETENTION, file)
 
 
 def test_without_its_configuration(tmp_path: Path, branch: RetentionBranch) -> None:
     save_file(branch.state_dict(), tmp_path / "x.safetensors")
     with pytest.raises(WeightsError, match=r"firstframe\.config is missing"):
-        load_retention(tmp_path / "x.safetensors")
+        load(RETENTION, tmp_path / "x.safetensors")

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...errors import WeightsError
 from ...sites import UNetConfig
 from .schedule import ANIMATEDIFF
+from .weights import managed
 
 
 def host_config(config: UNetConfig, prediction: ModelType = ModelType.EPS) -> SD15:
@@ -49,20 +50,24 @@ def host_config(config: UNetConfig, prediction: ModelType = ModelType.EPS) -> SD
 
 
 def build_unet(
-    config: UNetConfig, weights: Mapping[str, Tensor], prediction: ModelType = ModelType.EPS
+    config: UNetConfig,
+    weights: Mapping[str, Tensor],
+    prediction: ModelType = ModelType.EPS,
+    disable_dynamic: bool = False,
 ) -> ModelPatcher:
     """A MODEL that predicts noise, or v.
 
-    Raises WeightsError for a weight that the architecture does not have, or lacks.
+    ``disable_dynamic`` is as in :func:`.weights.in_host`. Raises WeightsError for a weight that the architecture does
+    not have, or lacks.
     """
     management = comfy.model_management
     description = host_config(config, prediction)
     dtype = management.unet_dtype(model_params=comfy.utils.calculate_parameters(weights))
-    device, offload_device = management.get_torch_device(), management.unet_offload_device()
+    device = management.get_torch_device()
     description.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device))
-    model = description.get_model({}, device=offload_device)
+    model = description.get_model({}, device=management.unet_offload_device())
     model.load_model_weights(_host_names(description.unet_config, weights))
-    return ModelPatcher(model, load_device=device, offload_device=offload_device)
+    return managed(model, device, disable_dynamic)
 
 
 def _host_names(unet_config: dict[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,8 +9,8 @@ import comfy.model_management
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...weights import load_image_tokens, load_resampler
-from .weights import HOST, in_host
+from ...weights import IMAGE_TOKENS, RESAMPLER
+from .weights import load_in_host
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,4 @@ class ContentAdapter:
 
 def load_host_content_adapter(file: Path, projections: Path | None = None) -> ContentAdapter:
     """A file of IP-Adapter Plus; the projections may be in another one."""
-    resampler = load_resampler(file, backend=HOST, dtype=None)
-    loaded = load_image_tokens(projections or file, backend=HOST, dtype=None)
-    return ContentAdapter(in_host(resampler), in_host(loaded))
+    return ContentAdapter(load_in_host(RESAMPLER, file), load_in_host(IMAGE_TOKENS, projections or file))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ...errors import FramesError, ModelMismatchError
 from .evaluation import frames_seen
 from .image_gate import seeing_clips
+from .once import Once
 from .preview import preview_all_frames
 
 FIRST_FRAME_KEY = "firstframe_first_frame"
 HELD_FRAMES = "firstframe_held_frames"
+AREAS = "firstframe_areas"
 
 Pictures = Mapping[int, Tensor]
 """Latents (1, C, H, W) by the number of the frame that they are held in."""
@@ -31,23 +33,24 @@ def hold_first_frame(model: ModelPatcher, latent: Tensor, others: Mapping[int, T
     numbers; -1 is the last frame.
     """
     pictures = {0: latent, **(others or {})}
-    held = preview_all_frames(model)
+    held, once = preview_all_frames(model), Once()
     held.add_wrapper_with_key(WrappersMP.APPLY_MODEL, FIRST_FRAME_KEY, _apply)
-    held.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, FIRST_FRAME_KEY, _predict(pictures))
+    held.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, FIRST_FRAME_KEY, _predict(pictures, once))
     held.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, FIRST_FRAME_KEY, _sample(pictures))
+    held.add_callback_with_key(CallbacksMP.ON_CLEANUP, FIRST_FRAME_KEY, once.clear)
     return held
 
 
-def _predict(pictures: Pictures) -> Any:
+def _predict(pictures: Pictures, once: Once) -> Any:
     def predict(
         executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Tensor:
         model = executor.class_obj.inner_model
         frames = held_frames(pictures, len(x))
-        clean = model.process_latent_in(torch.cat(list(pictures.values()))).to(x)
+        clean = once(x.device, lambda: model.process_latent_in(torch.cat(list(pictures.values()))).to(x))
         scale = model.model_sampling.calculate_input(timestep[:1], torch.ones_like(clean))
-        told = {**model_options.get("transformer_options", {}), HELD_FRAMES: {frame: x[frame] for frame in frames}}
-        options = {**model_options, "transformer_options": told}
+        told = {HELD_FRAMES: {frame: x[frame] for frame in frames}, AREAS: _areas(executor.class_obj.conds)}
+        options = {**model_options, "transformer_options": {**model_options.get("transformer_options", {}), **told}}
         denoised: Tensor = executor(_with(x, frames, clean / scale), timestep, options, *args, **kwargs)
         return _with(denoised, frames, clean)
 
@@ -68,22 +71,48 @@ def held_frames(pictures: Pictures, num_frames: int) -> list[int]:
 
 
 def _with(clip: Tensor, frames: list[int], pictures: Tensor) -> Tensor:
-    return clip.index_copy(0, torch.tensor(frames, device=clip.device), pictures.to(clip))
+    """A clip (F, C, H, W) in which some frames are other ones. Slices: an index would have to reach the device."""
+    result = clip.clone()
+    for frame, picture in zip(frames, pictures, strict=True):
+        result[frame].copy_(picture)
+    return result
+
+
+def _areas(conds: Mapping[str, list[dict[str, Any]]]) -> dict[Any, tuple[int, ...]]:
+    """The areas (height, width, y, x), in latent pixels, of a guider's conditionings that have one, by their uuids."""
+    return {entry["uuid"]: entry["area"] for entries in conds.values() for entry in entries if "area" in entry}
 
 
 def _apply(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """One call of the UNet, with noise in the held frames of the clips that do not see the picture."""
+    """One call of the UNet, with noise in the held frames of the clips that do not see the image."""
     options = _transformer_options(args, kwargs)
     seeing = seeing_clips(kwargs)
     if seeing is not None:
-        clips = x.unflatten(0, (len(seeing), -1)).clone()
-        for place, frame in enumerate(frames_seen(options, clips.shape[1])):
-            for clip, sees in enumerate(seeing):
-                if not sees and frame in options[HELD_FRAMES]:
-                    clips[clip, place] = options[HELD_FRAMES][frame].to(x)
-        x = clips.flatten(0, 1)
+        x = _with_noise(x, [clip for clip, sees in enumerate(seeing) if not sees], options)
     result: Tensor = executor(x, *args, **kwargs)
     return result
+
+
+def _with_noise(x: Tensor, blind: Sequence[int], options: dict[str, Any]) -> Tensor:
+    """A call's batch (clips*F, C, H, W) with noise in the held frames of the clips ``blind``.
+
+    A call may show a part of the frames' width and height: the area of its conditionings.
+    """
+    clips = x.unflatten(0, (len(options["cond_or_uncond"]), -1)).clone()
+    for place, frame in enumerate(frames_seen(options, clips.shape[1])):
+        if frame in options[HELD_FRAMES]:
+            for clip in blind:
+                area = options[AREAS].get(options["uuids"][clip])
+                clips[clip, place] = _cropped(options[HELD_FRAMES][frame], area).to(x)
+    return clips.flatten(0, 1)
+
+
+def _cropped(frame: Tensor, area: tuple[int, ...] | None) -> Tensor:
+    """The part of a frame (C, H, W) that the host evaluates for an area (height, width, y, x)."""
+    if area is None:
+        return frame
+    height, width, top, left = area
+    return frame[:, top : top + height, left : left + width]
 
 
 def _transformer_options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

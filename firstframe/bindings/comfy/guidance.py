@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...sampling.guidance import Branch, DualGuidance, LowPass, Scales
 from .first_frame import FIRST_FRAME_KEY
+from .guidance_functions import GuidanceStep, with_functions
 from .image_conditioning import (
     HeldPicture,
     guide_frames,
@@ -89,13 +90,12 @@ class DualGuider(CFGGuider):
     ) -> Tensor:
         """The guided clean latents. Only the conditionings that count at this step are evaluated."""
         model_options = model_options or {}
-        step = step_of(model_options.get("transformer_options", {}))
-        done = step.level(self.inner_model.model_sampling, timestep).percent
+        done = 0.0 if self._is_steady else self._percent(timestep, model_options)
         scales, early = self.guidance.at(done), self.low_pass.holds(done)
         conds = {branch: self._cond(branch, early) for branch in scales.branches}
         inputs = self._inputs(scales.branches, x, timestep, early)
-        if scales.is_plain and "full" in conds and len(conds) <= 2 and len(set(map(id, inputs.values()))) == 1:
-            other = conds[scales.branches[0]] if len(conds) == 2 else None
+        if _is_plain_guidance(scales) and len(set(map(id, inputs.values()))) == 1:
+            other = conds[scales.branches[0]] if len(conds) == 2 else self._cond("image", early)
             result: Tensor = sampling_function(
                 self.inner_model, inputs["full"], timestep, other, conds["full"], scales.text, model_options, seed
             )
@@ -104,7 +104,18 @@ class DualGuider(CFGGuider):
         if self.picture is not None and not scales.is_plain:
             found = {branch: self.picture.in_place(denoised) for branch, denoised in found.items()}
         guided = _combined(scales, found, self._held(model_options))
-        return self._after_guidance(guided, found, x, timestep, model_options)
+        step = GuidanceStep.of(scales, conds, found, guided, model=self.inner_model, x=x, sigma=timestep)
+        return with_functions(step, model_options)
+
+    @property
+    def _is_steady(self) -> bool:
+        """Whether all steps are guided alike."""
+        return self.guidance.is_steady and self.low_pass.is_neutral
+
+    def _percent(self, sigma: Tensor, model_options: dict[str, Any]) -> float:
+        """How far sampling is, from 0 (all noise) to 1 (none). Waits for the device, once per step."""
+        step = step_of(model_options.get("transformer_options", {}))
+        return step.level(self.inner_model.model_sampling, sigma).percent
 
     def _cond(self, branch: Branch, early: bool) -> Any:
         return self.conds[EARLY + branch if early and branch != "uncond" else branch]
@@ -134,27 +145,11 @@ class DualGuider(CFGGuider):
         key = WrappersMP.PREDICT_NOISE
         return bool(get_wrappers_with_key(key, FIRST_FRAME_KEY, model_options, is_model_options=True))
 
-    def _after_guidance(
-        self, guided: Tensor, found: dict[Branch, Tensor], x: Tensor, sigma: Tensor, model_options: dict[str, Any]
-    ) -> Tensor:
-        """What other nodes do after guidance (PAG, SAG, ...), told of the strongest and the weakest prediction."""
-        strongest, weakest = next(reversed(found)), next(iter(found))
-        for function in model_options.get("sampler_post_cfg_function", []):
-            guided = function(
-                {
-                    "denoised": guided,
-                    "cond": self.conds[strongest],
-                    "uncond": self.conds[weakest],
-                    "cond_scale": self.guidance.text_scale,
-                    "model": self.inner_model,
-                    "uncond_denoised": found[weakest],
-                    "cond_denoised": found[strongest],
-                    "sigma": sigma,
-                    "model_options": model_options,
-                    "input": x,
-                }
-            )
-        return guided
+
+def _is_plain_guidance(scales: Scales) -> bool:
+    """Whether *full* is evaluated alone, or against one other branch: the host does that itself."""
+    branches = scales.branches
+    return branches == ("full",) or (scales.is_plain and len(branches) == 2 and "full" in branches)
 
 
 def _combined(scales: Scales, found: dict[Branch, Tensor], held: bool) -> Tensor:

@@ -20,6 +20,9 @@ class Once:
             self._values[key] = make()
         return self._values[key]  # type: ignore[return-value]
 
+    def __len__(self) -> int:
+        return len(self._values)
+
     def clear(self, *_: object) -> None:
         """Forget all values; called at the end of a sampling."""
         self._values.clear()

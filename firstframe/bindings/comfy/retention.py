@@ -20,9 +20,10 @@ from .image_gate import only_seeing, seeing_clips, zero_elsewhere
 from .once import Once
 from .sites import check_fits, check_text, motion_width
 from .step import NoiseLevel, step_of
-from .weights import as_part, compute_dtype
+from .weights import compute_dtype, managed
 
 PROMPTS_IN_A_CALL = 2
+MANY_FRAMES = 32
 
 
 class RetentionControl(ControlBase):
@@ -94,7 +95,11 @@ class RetentionControl(ControlBase):
         return (residual.unflatten(0, (-1, len(frames))) * (now * factors)).flatten(0, 1)
 
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
-        """Called by the host before sampling. Raises ModelMismatchError for a model that the branch was not made for."""
+        """Called by the host before sampling.
+
+        Raises:
+            ModelMismatchError: the branch was not made for this model.
+        """
         super().pre_run(model, percent_to_timestep_function)
         config: RetentionConfig = self.branch.model.config
         check_fits(model, config.down_sites, motion_width, "the retention branch")
@@ -129,7 +134,7 @@ class RetentionControl(ControlBase):
     def deepclone_multigpu(self, load_device: torch.device, autoregister: bool = False) -> RetentionControl:
         """For another device."""
         other = self.copy()
-        other.branch = as_part(copy.deepcopy(self.branch.model), load_device)
+        other.branch = managed(copy.deepcopy(self.branch.model), load_device)
         if autoregister:
             self.multigpu_clones[load_device] = other
         return other

@@ -99,8 +99,8 @@ def check_text(model: BaseModel, channels: int, what: str) -> None:
 
 def _mismatch(model: BaseModel, what: str, needed: str, found: str) -> ModelMismatchError:
     return ModelMismatchError(
-        f"{what} was made for another model: it needs {needed}, but the loaded model ({model_name(model)}) has {found}; "
-        "use both for the same family (Stable Diffusion 1.5, or the tiny model)"
+        f"{what} was made for another model: it needs {needed}, but the loaded model ({model_name(model)}) has "
+        f"{found}; use both for the same family (Stable Diffusion 1.5, or the tiny model)"
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
@@ -13,7 +15,8 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...modules.backend import Backend
-from ...weights import load_adapter, load_motion, load_retention
+from ...weights import load
+from ...weights.kinds import ModuleKind
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
@@ -25,19 +28,27 @@ HOST = Backend(comfy.ops.manual_cast, attention)
 """Layers that cast their weights to the type and device of their input when they are used, and the host's attention."""
 
 
-def in_host(module: nn.Module) -> ModelPatcher:
-    """A module that the host's memory manager moves, pages and offloads, in the type that it picks for UNets."""
+def in_host(module: nn.Module, disable_dynamic: bool = False) -> ModelPatcher:
+    """A module that the host's memory manager moves, pages and offloads, in the type that it picks for UNets.
+
+    ``disable_dynamic`` keeps it from being paged, as the host asks for where it cannot page.
+    """
     parameters = sum(parameter.numel() for parameter in module.parameters())
     _cast(module, comfy.model_management.unet_dtype(model_params=parameters))
-    return as_part(module, comfy.model_management.get_torch_device())
+    return managed(module.requires_grad_(False).eval(), comfy.model_management.get_torch_device(), disable_dynamic)
 
 
-def as_part(module: nn.Module, load_device: torch.device) -> ModelPatcher:
-    """A module on its way to ``load_device``, as it is."""
-    module.requires_grad_(False).eval()
-    # As the host carries its own models: paged, where it pages (dynamic VRAM). Older hosts have one patcher.
-    patcher: type[ModelPatcher] = getattr(comfy.model_patcher, "CoreModelPatcher", ModelPatcher)
+def managed(module: nn.Module, load_device: torch.device, disable_dynamic: bool = False) -> ModelPatcher:
+    """A module as it is, in what the host carries its own models in: paged, where it pages (dynamic VRAM)."""
+    plain = disable_dynamic or not hasattr(comfy.model_patcher, "CoreModelPatcher")
+    patcher: type[ModelPatcher] = ModelPatcher if plain else comfy.model_patcher.CoreModelPatcher
     return patcher(module, load_device=load_device, offload_device=comfy.model_management.unet_offload_device())
+
+
+def can_be_loaded_again(part: ModelPatcher, load: Callable[..., ModelPatcher], *arguments: Any) -> ModelPatcher:
+    """Tell the host how ``part`` was made, by ``load(*arguments)``: it makes another for a second GPU."""
+    part.cached_patcher_init = (load, arguments)
+    return part
 
 
 def compute_dtype(part: ModelPatcher) -> torch.dtype:
@@ -58,16 +69,7 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
             layer.weight.data = layer.weight.data.to(dtype)
 
 
-def load_host_motion(path: Path) -> ModelPatcher:
-    """A motion module file as a MOTION_MODULE."""
-    return in_host(load_motion(path, backend=HOST, dtype=None))
-
-
-def load_host_adapter(path: Path) -> ModelPatcher:
-    """An adapter file as an I2V_ADAPTER."""
-    return in_host(load_adapter(path, backend=HOST, dtype=None))
-
-
-def load_host_retention(path: Path) -> ModelPatcher:
-    """A retention branch file as a RETENTION."""
-    return in_host(load_retention(path, backend=HOST, dtype=None))
+def load_in_host(kind: ModuleKind[Any], path: Path, disable_dynamic: bool = False) -> ModelPatcher:
+    """A weights file as the host's nodes pass it on, for example ``MOTION_MODULE`` as a MOTION_MODULE."""
+    part = in_host(load(kind, path, backend=HOST, dtype=None), disable_dynamic)
+    return can_be_loaded_again(part, load_in_host, kind, path)

@@ -1,23 +1,27 @@
 """Image-to-video on a plain ``diffusers.UNet2DConditionModel``, without ComfyUI.
 
 The UNet is called with frames as batch, ``(B*F, C, H, W)``; :func:`inject` makes it treat every ``F``
-rows as a clip, :func:`animate` samples a clip from a picture's latent.
+rows as a clip, :func:`sample` makes a clip from an image, a prompt, or both.
 """
 
 from __future__ import annotations
 
-from .inject import Injection, Retention, inject
-from .sampling import SamplingSettings, animate, animatediff_scheduler, generate
+from .inject import inject
+from .injection import Injection, Parts, PartScales, Retention
+from .sampling import sample
+from .settings import Prompts, SamplingSettings, animatediff_scheduler
 from .unet import transformer_block, unet_config
 
 __all__ = [
     "Injection",
+    "PartScales",
+    "Parts",
+    "Prompts",
     "Retention",
     "SamplingSettings",
-    "animate",
     "animatediff_scheduler",
-    "generate",
     "inject",
+    "sample",
     "transformer_block",
     "unet_config",
 ]

@@ -7,7 +7,7 @@ batch here, ``(B*F, ...)``; ``injection`` says how many there are and how strong
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -19,9 +19,7 @@ from ...modules.image_prompt import ImageTokenAdapter, ImageTokenAttention
 from ...modules.motion import MotionModule
 from ...shapes import fold_frames, unfold_frames
 from ...sites import Site
-
-if TYPE_CHECKING:
-    from .inject import Injection
+from .injection import Injection
 
 
 def hook_motion(layer: nn.Module, site: Site, motion: MotionModule, injection: Injection) -> Iterator[RemovableHandle]:
@@ -46,7 +44,8 @@ def hook_adapter(
         if injection.adapter_scale == 0.0 or not injection.sees_picture:
             return output
         states = rearrange(args[0], "(b f) n c -> b f n c", f=injection.num_frames)
-        key0, value0 = adapter[site].project(states[:, 0], attn)
+        clean = torch.cat([states[:, frame] for frame in injection.clean_frames], dim=1)  # (B, R*N, C)
+        key0, value0 = adapter[site].project(clean, attn)
         residual: Tensor = adapter(site, states, key0, value0, injection.adapter_scale)
         return output + rearrange(residual, "b f n c -> (b f) n c")
 
@@ -157,7 +156,7 @@ def hook_retention(unet: nn.Module, injection: Injection) -> Iterator[RemovableH
             **kwargs,
             "down_block_additional_residuals": tuple(ours + other for ours, other in zip(scaled, others, strict=True)),
             # the UNet takes the other residuals for a ControlNet's only where this one is given
-            "mid_block_additional_residual": torch.zeros((), dtype=sample.dtype) if middle is None else middle,
+            "mid_block_additional_residual": sample.new_zeros(()) if middle is None else middle,
         }
 
     yield unet.register_forward_pre_hook(retain, with_kwargs=True)

@@ -3,72 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from ...errors import FramesError, InjectionError, ModelMismatchError
 from ...modules.i2v_adapter import I2VAdapter
 from ...modules.image_prompt import ImageTokenAdapter
 from ...modules.motion import MotionModule
-from ...modules.retention import RetentionBranch
 from ...sites import Site, UNetConfig, check_sites
 from . import hooks
+from .injection import AS_TRAINED, ATTACHED, Injection, PartScales, Retention
 from .unet import transformer_block, unet_config
-
-_ATTACHED = "_firstframe_injection"
-
-
-class Retention(NamedTuple):
-    """A branch and what its stem made of the picture, (1, C, h, w)."""
-
-    branch: RetentionBranch
-    features: Tensor
-
-
-@dataclass
-class Injection:
-    """What :func:`inject` attached. All but the UNet, motion, adapter and image tokens may be changed between calls.
-
-    A scale of 0 takes the part out of the computation, bit for bit; without ``sees_picture`` all parts but the motion
-    module are out. ``positions``: frame numbers (F,) for the temporal attention, 0 to F-1 where None. As a context
-    manager it ejects at the end.
-    """
-
-    unet: UNet2DConditionModel
-    num_frames: int
-    motion: MotionModule | None = None
-    adapter: I2VAdapter | None = None
-    image_tokens: ImageTokenAdapter | None = None
-    retention: Retention | None = None
-    motion_scale: float = 1.0
-    adapter_scale: float = 1.0
-    image_token_scale: float = 1.0
-    retention_scale: float = 1.0
-    sees_picture: bool = True
-    positions: Tensor | None = None
-    _handles: list[RemovableHandle] = field(default_factory=list, repr=False)
-
-    def eject(self) -> None:
-        """Detach everything; the UNet is as it was. A second call does nothing."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        if self.unet.__dict__.get(_ATTACHED) is self:
-            del self.unet.__dict__[_ATTACHED]
-
-    def __enter__(self) -> Injection:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.eject()
 
 
 def inject(
@@ -79,10 +28,7 @@ def inject(
     retention: Retention | None = None,
     *,
     num_frames: int,
-    motion_scale: float = 1.0,
-    adapter_scale: float = 1.0,
-    image_token_scale: float = 1.0,
-    retention_scale: float = 1.0,
+    scales: PartScales = AS_TRAINED,
 ) -> Injection:
     """Attach parts to ``unet`` until ``eject()``; gradients flow through all of them.
 
@@ -90,18 +36,23 @@ def inject(
     (B*F, N, D), or (B, N, D) for one prompt per clip, which is cheaper. With ``image_tokens`` the last
     ``image_tokens.num_tokens`` tokens of the prompt are the image's.
 
-    Raises InjectionError when something is attached already, ModelMismatchError when a part was made for
-    another UNet, FramesError for more frames than the motion module has positions, or fewer than two
-    frames with an adapter.
+    Args:
+        unet: of the Stable Diffusion 1.5 type, with nothing attached.
+        motion, adapter, image_tokens, retention: made for this UNet.
+        num_frames: of each clip in the batch.
+        scales: how strong each part is.
+
+    Raises:
+        InjectionError: something is attached already.
+        ModelMismatchError: a part was made for another UNet.
+        FramesError: more frames than the motion module has positions, or fewer than two frames with an adapter.
     """
-    if _ATTACHED in unet.__dict__:
+    if ATTACHED in unet.__dict__:
         raise InjectionError("this UNet already has FirstFrame parts attached; eject() them first")
-    parts = (motion, adapter, image_tokens, retention)
-    scales = (motion_scale, adapter_scale, image_token_scale, retention_scale)
-    injection = Injection(unet, num_frames, *parts, *scales)
+    strengths = (scales.motion, scales.adapter, scales.image_tokens, scales.retention)
+    injection = Injection(unet, num_frames, motion, adapter, image_tokens, retention, *strengths)
     _check(injection, unet_config(unet))
-    unet.__dict__[_ATTACHED] = injection
-    injection._handles.extend(_hooks(injection))
+    injection.attach(_hooks(injection))
     return injection
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 def ssim(frames: Tensor, truth: Tensor) -> float:
     """Structural similarity, the mean over frames and channels; 1 = equal.
 
-    As Wang et al. 2004: a Gaussian window of 11 pixels, placed only where it lies inside the picture.
+    As Wang et al. 2004: a Gaussian window of 11 pixels, placed only where it lies inside the image.
     """
     value: Tensor = ssim_map(_planes(frames), _planes(truth), window_size=11, padding="valid").mean()
     return value.item()
@@ -22,9 +22,9 @@ def psnr(frames: Tensor, truth: Tensor) -> float:
     return (-10 * torch.log10(error)).mean().item()
 
 
-def first_frame_ssim(frames: Tensor, picture: Tensor) -> float:
-    """`ssim` of frame 0 to the picture (H, W, 3) that the clip should start with."""
-    return ssim(frames[:1], picture[None])
+def first_frame_ssim(frames: Tensor, image: Tensor) -> float:
+    """`ssim` of frame 0 to the image (H, W, 3) that the clip should start with."""
+    return ssim(frames[:1], image[None])
 
 
 def _planes(frames: Tensor) -> Tensor:

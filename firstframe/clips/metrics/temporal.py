@@ -43,7 +43,7 @@ def warping_error(frames: Tensor) -> float:
     """Instability: mean squared error between a frame and its next one warped back by the flow.
 
     Colours count from 0 to 255, so that 10 is an error of about three levels; the I2V-Adapter paper's tables
-    show such numbers. Pixels whose flow leaves the picture do not count; nothing else is masked, so that what
+    show such numbers. Pixels whose flow leaves the frame do not count; nothing else is masked, so that what
     motion uncovers adds a little. A still has 0.
     """
     pixels = to_uint8(frames).numpy().astype(np.float32)
@@ -58,7 +58,7 @@ def measured_direction(frames: Tensor) -> Direction:
     stands for the camera and is subtracted. What still moves, by 0.4 pixels per frame or more, is averaged,
     each pixel weighted by how well it can be tracked (the smaller eigenvalue of its structure tensor): flow
     that was only guessed over smooth areas counts little. "none" where that is a hundredth of the structure
-    or less, or slower than 0.2 pixels per frame. The thing must cover less than half of the picture.
+    or less, or slower than 0.2 pixels per frame. The thing must cover less than half of the frame.
     """
     grey = _grey(frames)
     flow = _flow(grey, _SPAN)

@@ -2,10 +2,10 @@
 
 from .audio import Sound
 from .clip import VideoClip
+from .contact_sheet import contact_sheet
 from .formats import FORMATS, Format, check_format
 from .frames import to_uint8
 from .read import read_clip
-from .sheet import contact_sheet
 from .write import write_clip
 
 __all__ = [

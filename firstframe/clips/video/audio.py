@@ -12,7 +12,12 @@ from ...errors import FirstFrameError
 
 @dataclass(frozen=True)
 class Sound:
-    """waveform: (channels, samples) floats in [-1, 1]; sample_rate: samples per second. Raises FirstFrameError."""
+    """A waveform and its pace. Raises FirstFrameError for another shape, NaN, or a rate below 1.
+
+    Attributes:
+        waveform: (channels, samples) floats in [-1, 1].
+        sample_rate: samples per second.
+    """
 
     waveform: Tensor
     sample_rate: int
@@ -20,6 +25,8 @@ class Sound:
     def __post_init__(self) -> None:
         if self.waveform.ndim != 2 or self.waveform.numel() == 0:
             raise FirstFrameError(f"a sound is (channels, samples), got shape {tuple(self.waveform.shape)}")
+        if self.waveform.isnan().any():
+            raise FirstFrameError("the sound has values that are not a number (NaN): see what made it")
         if self.sample_rate < 1:
             raise FirstFrameError(f"a sound's sample rate is above 0, got {self.sample_rate}")
 

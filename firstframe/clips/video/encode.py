@@ -13,7 +13,7 @@ from .audio import Sound
 from .clip import VideoClip
 from .ffmpeg import feed_ffmpeg
 from .formats import Format
-from .frames import pictures
+from .frames import images
 from .metadata import comment_gif, to_ffmetadata
 
 
@@ -32,7 +32,7 @@ def encode(
         outputs = ["-map", "0:v", "-map_metadata", "1", *format.encoder, *quality]
         if sound is not None:
             outputs += ["-map", "2:a", *format.audio_encoder]
-        feed_ffmpeg([*inputs, *outputs, str(path)], _counted(clip, format, progress))
+        feed_ffmpeg([*inputs, *outputs, str(path.absolute())], _counted(clip, format, progress))
     if format.suffix == ".gif" and clip.metadata:
         comment_gif(path, clip.metadata)
 
@@ -47,6 +47,6 @@ def _sound_input(folder: Path, clip: VideoClip, sound: Sound | None) -> list[str
 
 
 def _counted(clip: VideoClip, format: Format, progress: Callable[[int], None]) -> Iterator[NDArray[Any]]:
-    for count, picture in enumerate(pictures(clip.frames, format.bits, format.even), 1):
-        yield picture
+    for count, image in enumerate(images(clip.frames, format.bits, format.even), 1):
+        yield image
         progress(count)

@@ -10,19 +10,26 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...errors import FirstFrameError
+from ..leftovers import PREFIX
+
+UNFINISHED = f"{PREFIX}clip-"
 
 
 @contextmanager
 def unfinished_beside(path: Path) -> Iterator[Path]:
     """A hidden name in the folder of ``path`` to write to. What is still there at the end is deleted."""
-    unfinished = path.with_name(f".firstframe-{uuid.uuid4().hex}{path.suffix.lower()}")
+    unfinished = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}{path.suffix.lower()}")
     try:
         yield unfinished
     finally:
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished)
-        else:
-            unfinished.unlink(missing_ok=True)
+        _remove(unfinished)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def move_to_free_name(finished: Path, names: Iterable[Path]) -> Path:
@@ -45,9 +52,20 @@ def _move_file(finished: Path, path: Path) -> None:
         os.link(finished, path)
     except FileExistsError:
         raise
-    except OSError:  # a file system without links: the name is taken first, as an empty file
-        path.touch(exist_ok=False)
+    except OSError:  # the file system has no hard links
+        _move_without_links(finished, path)
+
+
+def _move_without_links(finished: Path, path: Path) -> None:
+    """Only who has made the hidden claim on a name may give it away. A claim that a kill leaves becomes stale."""
+    claim = path.with_name(f"{UNFINISHED}{uuid.uuid5(uuid.NAMESPACE_URL, path.name).hex}")
+    claim.touch(exist_ok=False)
+    try:
+        if os.path.lexists(path):
+            raise FileExistsError(path)
         finished.replace(path)
+    finally:
+        claim.unlink()
 
 
 def _move_folder(finished: Path, path: Path) -> None:

@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import FirstFrameError
+from .clip import check_fps
 
 
 @dataclass(frozen=True)
 class Format:
     """One kind of file.
 
-    suffix: of the file's name; "" is a folder of png.
-    encoder: ffmpeg's options for the pictures; empty where Pillow writes.
-    crf: the quality that ffmpeg is asked for if you name none; None where the format has no such knob.
-    audio_encoder: ffmpeg's options for the sound; empty where the format holds none.
-    bits: of each colour in what is fed to the encoder, 8 or 16.
-    even: has colours at half of the size. Of odd sides libx264 refuses them, and ffmpeg 7 or libaom spoil the last
-        row and column.
+    Attributes:
+        suffix: of the file's name; "" is a folder of png.
+        encoder: ffmpeg's options for the frames; empty where Pillow writes.
+        crf: the quality that ffmpeg is asked for if you name none; None where the format has no such option.
+        audio_encoder: ffmpeg's options for the sound; empty where the format holds none.
+        bits: of each colour in what is fed to the encoder, 8 or 16.
+        even: colours are stored at half of the size. libx264 refuses odd sides then, and ffmpeg 7 or libaom spoil the
+            last row and column.
     """
 
     suffix: str
@@ -71,8 +73,20 @@ def format_of(path: Path, name: str | None = None) -> Format:
     return FORMATS[name]
 
 
-def check_format(path: str | Path) -> None:
-    """Raises FirstFrameError where `write_clip` cannot write: an unknown ending, or a folder that is in use."""
+def check_format(path: str | Path, fps: float = 8.0) -> None:
+    """Check before a clip is made that `write_clip` will be able to write it.
+
+    Raises:
+        FirstFrameError: an unknown ending, a folder that is in use, a file where a folder should be or the other way
+            round, or a pace that no format holds.
+    """
     path = Path(path)
-    if format_of(path).suffix == "" and (path.is_file() or (path.is_dir() and any(path.iterdir()))):
+    check_fps(fps)
+    is_folder = format_of(path).suffix == ""
+    if is_folder and (path.is_file() or (path.is_dir() and any(path.iterdir()))):
         raise FirstFrameError(f"{str(path)!r} is there already; name another folder for the png files")
+    if path.is_dir() and not is_folder:
+        raise FirstFrameError(f"cannot write {str(path)!r}: it is a folder; name a file")
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise FirstFrameError(f"cannot write {str(path)!r}: {str(nearest)!r} is a file, not a folder")

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from ...errors import FirstFrameError
-from .clip import VideoClip
-from .frames import pictures
+from ..images import open_image
+from .clip import VideoClip, check_fps
+from .frames import gather, images
 
 
 def write_pngs(folder: Path, clip: VideoClip, progress: Callable[[int], None]) -> None:
@@ -21,22 +22,25 @@ def write_pngs(folder: Path, clip: VideoClip, progress: Callable[[int], None]) -
     text = PngInfo()
     for name, value in {**clip.metadata, "fps": f"{clip.fps:g}"}.items():
         text.add_text(name, value)
-    for count, picture in enumerate(pictures(clip.frames), 1):
-        Image.fromarray(picture).save(folder / f"frame_{count:05}.png", pnginfo=text, compress_level=4)
+    for count, image in enumerate(images(clip.frames), 1):
+        Image.fromarray(image).save(folder / f"frame_{count:05}.png", pnginfo=text, compress_level=4)
         progress(count)
 
 
 def read_pngs(folder: Path) -> VideoClip:
-    """A folder that `write_pngs` made. Raises FirstFrameError, or OSError where Pillow cannot read."""
+    """A folder that `write_pngs` made. Raises FirstFrameError."""
     files = sorted(folder.glob("frame_*.png"))
     if not files:
-        raise FirstFrameError(f"there are no frame_*.png in {str(folder)!r}")
-    with PngImageFile(files[0]) as first:
-        text = dict(first.text)
+        raise FirstFrameError("it holds no frame_*.png")
+    with open_image(files[0]) as first:
+        text = dict(first.text) if isinstance(first, PngImageFile) else {}
     if "fps" not in text:
-        raise FirstFrameError(f"{str(files[0])!r} says no fps: it is not from a clip")
-    pixels = []
-    for file in files:
-        with Image.open(file) as image:
-            pixels.append(np.asarray(image.convert("RGB")))
-    return VideoClip(torch.from_numpy(np.stack(pixels)), float(text.pop("fps")), text)
+        raise FirstFrameError(f"{files[0].name} says no fps: it is not from a clip")
+    fps = float(text.pop("fps"))
+    check_fps(fps)
+    return VideoClip(gather(map(_pixels, files)), fps, text)
+
+
+def _pixels(file: Path) -> NDArray[np.uint8]:
+    with open_image(file) as image:
+        return np.asarray(image.convert("RGB"))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count, pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageSequence, TiffTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from ..images import open_image
 from .clip import VideoClip
-from .frames import pictures
+from .frames import gather, images
 
 QUALITY = 90  # 0..100; 100 is still lossy
 EXIF_HEADER = b"Exif\0\0II*\0\x08\0\0\0"
@@ -20,30 +22,35 @@ EXIF_HEADER = b"Exif\0\0II*\0\x08\0\0\0"
 
 def write_webp(path: Path, clip: VideoClip, progress: Callable[[int], None]) -> None:
     """A webp that repeats for ever. Equal neighbours become one longer frame. ``progress`` counts frames."""
-    images = []
-    for picture in pictures(clip.frames):
-        images.append(Image.fromarray(picture))
-        progress(len(images))
+    taken = []
+    for image in images(clip.frames):
+        taken.append(Image.fromarray(image))
+        progress(len(taken))
     # whole milliseconds, without drifting from the pace
-    ends = [round(1000 * index / clip.fps) for index in range(len(images) + 1)]
+    ends = [round(1000 * index / clip.fps) for index in range(len(taken) + 1)]
     durations = [end - start for start, end in pairwise(ends)]
     exif = _to_exif(clip.metadata) if clip.metadata else b""
-    first, *others = images
+    first, *others = taken
     first.save(
         path, save_all=True, append_images=others, duration=durations, loop=0, quality=QUALITY, method=4, exif=exif
     )
 
 
 def read_webp(path: Path) -> VideoClip:
-    """Its fps is the mean; 0 where all frames were equal, and the file is a still picture. Raises OSError."""
-    frames, duration = [], 0
-    with Image.open(path) as image:
-        for frame in ImageSequence.Iterator(image):
-            frames.append(np.asarray(frame.convert("RGB")))
-            duration += frame.info.get("duration", 0)
+    """Its fps is the mean; 0 where all frames were equal, and the file is a still image. Raises FirstFrameError."""
+    durations: list[int] = []
+    with open_image(path) as image:
+        frames = gather(_decoded(image, durations))
         metadata = _from_exif(image)
-    fps = 1000 * len(frames) / duration if duration else 0.0
-    return VideoClip(torch.from_numpy(np.stack(frames)), fps, metadata)
+    fps = 1000 * len(durations) / sum(durations) if any(durations) else 0.0
+    return VideoClip(frames, fps, metadata)
+
+
+def _decoded(image: Image.Image, durations: list[int]) -> Iterator[NDArray[np.uint8]]:
+    """Frame by frame (H, W, 3); appends its milliseconds to ``durations``, which decoding alone tells."""
+    for frame in ImageSequence.Iterator(image):
+        yield np.asarray(frame.convert("RGB"))
+        durations.append(frame.info.get("duration", 0))
 
 
 def _to_exif(metadata: Mapping[str, str]) -> bytes:
@@ -58,6 +65,12 @@ def _to_exif(metadata: Mapping[str, str]) -> bytes:
 
 
 def _from_exif(image: Image.Image) -> dict[str, str]:
-    texts = [value for value in image.getexif().values() if isinstance(value, str) and ":" in value]
+    """Of the tags that `_to_exif` uses; EXIF that cannot be read is ignored."""
+    try:
+        exif = dict(image.getexif())
+    except Exception as error:  # Pillow raises errors of many kinds on damaged EXIF
+        logging.warning(f"FirstFrame: the EXIF data of a webp cannot be read ({error}) and is ignored")
+        exif = {}
+    texts = [value for tag, value in exif.items() if tag <= 0x0110 and isinstance(value, str) and ":" in value]
     # Pillow takes the bytes of UTF-8 for Latin-1
-    return dict(text.encode("latin-1").decode("utf-8").split(":", 1) for text in texts)
+    return dict(text.encode("latin-1", "replace").decode("utf-8", "replace").split(":", 1) for text in texts)

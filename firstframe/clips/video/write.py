@@ -9,12 +9,14 @@ from pathlib import Path
 from torch import Tensor
 
 from ...errors import FirstFrameError
+from ..leftovers import remove_leftovers
 from .audio import Sound
-from .clip import VideoClip
+from .clip import VideoClip, check_fps
 from .encode import encode
 from .files import move_to_free_name, unfinished_beside
 from .formats import Format, format_of
 from .frames import check_frames
+from .metadata import storable
 from .png import write_pngs
 from .webp import write_webp
 
@@ -31,39 +33,45 @@ def write_clip(
     if_taken: Iterable[Path] | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Path:
-    """Write frames to a file whose suffix names the format: .mp4 (H.264), .webm (VP9), .gif (own palette), .webp,
-    or to a folder of png (no suffix).
+    """Write frames to a file or a folder that appears whole or not at all.
 
-    frames: (F, H, W, 3), uint8 or floats in [0, 1]. mp4 and webm get even sides, but for near-lossless: an
-        odd one has its last row or column repeated once, nothing is cropped.
-    fps: frames per second; a gif counts in hundredths of a second, a webp in thousandths.
-    metadata: text put into the file under its names (a gif: as JSON in a comment). ComfyUI reads `workflow` and
-        `prompt` from mp4, webm, webp and png.
-    crf: quality of mp4 (0..51) and webm (0..63), 0 is best; None takes the format's own.
-    format: one of FORMATS, where the suffix alone does not say it.
-    sound: for mp4 and webm; cut, or followed by silence, so that it lasts as long as the frames.
-    if_taken: names to try in this order where `path` is taken. None replaces an older file.
-    progress: told how many frames were taken so far; what it raises stops the writing.
+    Args:
+        path: its suffix names the format: .mp4 (H.264), .webm (VP9), .gif (own palette), .webp, or a folder of png
+            (no suffix).
+        frames: (F, H, W, 3), uint8 or floats in [0, 1]. mp4 and webm get even sides, but for near-lossless: an odd
+            one has its last row or column repeated once, nothing is cropped.
+        fps: frames per second, 0.01 to 500; a gif counts in hundredths of a second, a webp in thousandths.
+        metadata: text put into the file under its names (a gif: as JSON in a comment). ComfyUI reads `workflow` and
+            `prompt` from mp4, webm, webp and png. See :func:`.metadata.storable` for what no file can hold.
+        crf: quality of mp4 (0..51) and webm (0..63), 0 is best; None takes the format's own.
+        format: one of FORMATS, where the suffix alone does not say it.
+        sound: for mp4 and webm; cut, or followed by silence, so that it lasts as long as the frames.
+        if_taken: names to try in this order where `path` is taken. None replaces an older file.
+        progress: told how many frames were taken so far; what it raises stops the writing.
 
-    The file appears whole or not at all. Returns its path. Raises FirstFrameError.
+    Returns:
+        Its path. Unfinished files that a run left in this folder more than a day ago are deleted.
+
+    Raises:
+        FirstFrameError: the clip cannot be held by the format, or the file cannot be written.
     """
     path = Path(path)
     kind = format_of(path, format)
     check_frames(frames)
-    _check(kind, fps, sound)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with unfinished_beside(path) as unfinished:
-        _write(unfinished, VideoClip(frames, fps, dict(metadata or {})), kind, crf, sound, progress)
-        if if_taken is not None or not kind.suffix:
-            return move_to_free_name(unfinished, chain([path], if_taken or ()))
-        return unfinished.replace(path)
-
-
-def _check(format: Format, fps: float, sound: Sound | None) -> None:
-    if not fps > 0:
-        raise FirstFrameError(f"fps must be above 0, got {fps}")
-    if sound is not None and not format.audio_encoder:
-        raise FirstFrameError(f"{format.suffix.lstrip('.') or 'png'} holds no sound; mp4 and webm do")
+    check_fps(fps)
+    if sound is not None and not kind.audio_encoder:
+        raise FirstFrameError(f"{kind.suffix.lstrip('.') or 'png'} holds no sound; mp4 and webm do")
+    clip = VideoClip(frames, fps, storable(metadata or {}))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
+        with unfinished_beside(path) as unfinished:
+            _write(unfinished, clip, kind, crf, sound, progress)
+            if if_taken is not None or not kind.suffix:
+                return move_to_free_name(unfinished, chain([path], if_taken or ()))
+            return unfinished.replace(path)
+    except OSError as error:
+        raise FirstFrameError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
 
 
 def _write(

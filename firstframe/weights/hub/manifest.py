@@ -7,7 +7,7 @@ null there, and "unpinned" to the user.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class WeightSet:
         folder: of ComfyUI's models.
         node: the node that loads it, None where neither FirstFrame nor ComfyUI has one.
         notes: what else there is to know.
+        bundles: names under which it is fetched together with others.
     """
 
     id: str
@@ -54,6 +55,7 @@ class WeightSet:
     folder: str
     node: str | None
     notes: str
+    bundles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (self.id, self.file, self.folder):
@@ -75,12 +77,28 @@ def weight_set(id: str) -> WeightSet:
     """The entry with this id. Raises WeightsError where there is none, naming those that there are."""
     entries = {entry.id: entry for entry in _entries()}
     if id not in entries:
-        raise WeightsError(f"there is no weight set {id!r}; there are {', '.join(sorted(entries))}")
+        there_are = ", ".join((*sorted(entries), *bundles()))
+        raise WeightsError(f"there is no weight set {id!r}; there are {there_are}")
     return entries[id]
+
+
+def bundles() -> dict[str, list[WeightSet]]:
+    """What is fetched together under one name, by that name."""
+    entries = published()
+    names = sorted({name for entry in entries for name in entry.bundles})
+    return {name: [entry for entry in entries if name in entry.bundles] for name in names}
+
+
+def named(names: Iterable[str]) -> list[WeightSet]:
+    """The entries that ids and names of bundles stand for, each once. Raises WeightsError where there is none."""
+    together = bundles()
+    found = [entry for name in names for entry in together.get(name) or [weight_set(name)]]
+    return list({entry.id: entry for entry in found}.values())
 
 
 def _entries() -> Iterator[WeightSet]:
     for file in FOLDER.glob("*.json"):
         if file.name != "schema.json":
             fields = json.loads(file.read_text("utf-8"))
-            yield WeightSet(**{**fields, "sources": tuple(Source(**source) for source in fields["sources"])})
+            sources = tuple(Source(**source) for source in fields["sources"])
+            yield WeightSet(**{**fields, "sources": sources, "bundles": tuple(fields.get("bundles", ()))})

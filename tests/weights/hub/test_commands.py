@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from firstframe.cli.app import app
 from firstframe.tiny.files import weights_file
 from firstframe.weights.hub.folders import model_folders
-from firstframe.weights.hub.manifest import WeightSet, published, weight_set
+from firstframe.weights.hub.manifest import WeightSet, bundles, published, weight_set
 
 Run = Callable[..., Result]
 
@@ -41,6 +41,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightSet:
 def test_list_and_show(run: Run) -> None:
     listed = run("list").output
     assert all(entry.id in listed for entry in published())
+    assert any(line.startswith("official") and "i2v-adapter-base" in line for line in listed.splitlines())
     shown = run("show", "i2v-adapter").output
     assert "unpinned" in shown and "models/firstframe" in shown and "firstframe weights fetch i2v-adapter" in shown
     assert "animatediff-v3" in run("show", "animatediff-v4").stderr
@@ -131,19 +132,54 @@ def test_without_comfyui(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert "--models-dir" in run("verify").stderr
 
 
+def pinned(id: str, hub: Any) -> WeightSet:
+    return replace(weight_set(id), bytes=len(hub.content), sha256=hashlib.sha256(hub.content).hexdigest())
+
+
 def test_fetch(run: Run, hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    digest = hashlib.sha256(hub.content).hexdigest()
-    pinned = replace(weight_set("animatediff-v3"), bytes=len(hub.content), sha256=digest)
-    monkeypatch.setattr("firstframe.weights.hub.manifest.weight_set", lambda _: pinned)
-    monkeypatch.setattr("firstframe.weights.hub.fetch.hf_hub_download", through(hub))
+    entry = pinned("animatediff-v3", hub)
+    monkeypatch.setattr("firstframe.weights.hub.manifest.weight_set", lambda _: entry)
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
     result = run("fetch", "animatediff-v3", "--models-dir", tmp_path)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "animatediff_models" / "v3_sd15_mm.ckpt").read_bytes() == hub.content
     assert "pinned" in result.stdout
 
 
-def through(hub: Any) -> Callable[..., str]:
-    """hf_hub_download from the hub on loopback."""
-    from huggingface_hub import hf_hub_download
+def test_a_bundle_is_fetched_as_far_as_it_can_be(
+    run: Run, hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [pinned(entry.id, hub) for entry in bundles()["community"]]
+    entries[0] = replace(entries[0], sha256="0" * 64)
+    monkeypatch.setattr("firstframe.weights.hub.manifest.published", lambda: entries)
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    result = run("fetch", "community", "--models-dir", tmp_path)
+    assert result.exit_code == 1 and entries[0].id in result.stderr and "0" * 64 in result.stderr
+    assert [(tmp_path / entry.folder / entry.file).exists() for entry in entries] == [False, True, True]
 
-    return lambda *names, **options: hf_hub_download(*names, **{**options, "endpoint": hub.endpoint})
+
+def test_ctrl_c_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("firstframe.weights.hub.fetch.fetch", interrupted)
+    result = run("fetch", "animatediff-v3", "--models-dir", tmp_path)
+    assert result.exit_code == 130 and "the same command goes on" in result.stderr
+
+
+def test_verify_with_nothing_installed_says_so(run: Run, tmp_path: Path) -> None:
+    result = run("verify", "--models-dir", tmp_path)
+    assert result.exit_code == 0 and "no published weight set is installed" in result.stdout
+
+
+def test_verify_a_file_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    result = run("verify", tmp_path / "v3_sd15_mm.ckpt")
+    assert result.exit_code == 1 and result.stdout.startswith("missing")
+
+
+def test_nothing_in_a_file_steers_the_terminal(run: Run, tmp_path: Path) -> None:
+    steering = "\x1b[2J\x1b]0;owned\x07"
+    tensors = {f"a{steering}": torch.tensor([float("nan")])}
+    save_file(tensors, tmp_path / "strange.safetensors", {f"note{steering}": steering})
+    told = run("inspect", tmp_path / "strange.safetensors").output
+    assert told.count(r"\x1b[2J\x1b]0;owned\x07") == 3 and "\x1b" not in told and "\x07" not in told

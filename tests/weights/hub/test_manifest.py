@@ -12,7 +12,7 @@ import pytest
 from firstframe.errors import WeightsError
 from firstframe.weights import LAYOUTS
 from firstframe.weights.hub.hints import how_to_get
-from firstframe.weights.hub.manifest import FOLDER, published, weight_set
+from firstframe.weights.hub.manifest import FOLDER, bundles, named, published, weight_set
 
 FILES = sorted(file for file in FOLDER.glob("*.json") if file.name != "schema.json")
 SCHEMA = json.loads((FOLDER / "schema.json").read_text("utf-8"))
@@ -63,6 +63,28 @@ def test_an_unknown_id_names_those_that_there_are() -> None:
     assert weight_set("animatediff-v3").file == "v3_sd15_mm.ckpt"
     with pytest.raises(WeightsError, match=r"animatediff-v4.*animatediff-v3"):
         weight_set("animatediff-v4")
+
+
+@pytest.mark.parametrize(
+    ("bundle", "workflow"), [("official", "i2v_adapter_official"), ("community", "community_models")]
+)
+def test_a_bundle_is_what_a_workflow_needs(bundle: str, workflow: str) -> None:
+    graph = (FOLDER.parent / "workflows" / "api" / f"{workflow}.json").read_text("utf-8")
+    assert bundles()[bundle] == [entry for entry in published() if f'"{entry.file}"' in graph]
+
+
+def test_names_of_files_and_bundles_go_together() -> None:
+    entries = named(["sd15-fp16", "community", "animatediff-v3"])
+    assert [entry.id for entry in entries] == ["sd15-fp16", "i2v-adapter", "i2v-adapter-base", "animatediff-v3"]
+    assert not bundles().keys() & {entry.id for entry in published()}
+    with pytest.raises(WeightsError, match=r"officail.*official"):
+        named(["officail"])
+
+
+def test_a_bundle_that_the_schema_does_not_know() -> None:
+    entry = json.loads(FILES[0].read_text("utf-8"))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**entry, "bundles": ["../x"]}, SCHEMA)
 
 
 def test_what_is_told_of_a_missing_file() -> None:

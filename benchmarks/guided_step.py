@@ -1,0 +1,191 @@
+"""One guided step of Stable Diffusion 1.5 at its full size in ComfyUI, on fake tensors.
+
+Importing this imports the host: ``benchmarks/ledger.py`` does it in the host's environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+import comfy.ldm.modules.attention
+import comfy.model_management
+import comfy.samplers
+import torch
+from comfy.model_patcher import ModelPatcher
+from counting import Ledger, counted
+from evolved import with_evolved_motion
+from fake_tensors import CUDA, HALF, built_on_card, fake_tensors
+from torch import Tensor, nn
+
+from firstframe.bindings.comfy.adapter import apply_adapter
+from firstframe.bindings.comfy.build import host_config
+from firstframe.bindings.comfy.first_frame import hold_first_frame
+from firstframe.bindings.comfy.guidance import DualGuider
+from firstframe.bindings.comfy.motion import apply_motion
+from firstframe.bindings.comfy.retention import apply_retention
+from firstframe.bindings.comfy.weights import OPERATIONS, attention
+from firstframe.clips.reference import Reference
+from firstframe.modules.adapter import I2VAdapter
+from firstframe.modules.motion import MotionConfig, MotionModule
+from firstframe.modules.retention import RetentionBranch, RetentionConfig
+from firstframe.sampling.guidance import DualGuidance
+from firstframe.sites import SD15
+
+MEMORY = 2**40
+MOTION = {
+    "v1": MotionConfig(SD15.block_out_channels, SD15.layers_per_block, False, 24, pooled_unet_norms=True),
+    "v2": MotionConfig(SD15.block_out_channels, SD15.layers_per_block, True, 32),
+}
+
+
+@contextmanager
+def a_card() -> Iterator[None]:
+    """In the block the host takes itself for one with an NVIDIA card, where everything is loaded already."""
+    management = {
+        "get_torch_device": lambda: CUDA,
+        "unet_offload_device": lambda: CUDA,
+        "unet_dtype": lambda *_, **__: HALF,
+        "get_free_memory": lambda *_, **__: MEMORY,
+        "load_models_gpu": lambda models, *_, **__: [model.inject_model() for model in models],
+    }
+    with ExitStack() as stack:
+        stack.enter_context(fake_tensors())
+        for name, function in management.items():
+            stack.enter_context(patch.object(comfy.model_management, name, function))
+        stack.enter_context(patch.object(comfy.ldm.modules.attention, "SDP_BATCH_LIMIT", 2**15))
+        yield
+
+
+def base_model() -> ModelPatcher:
+    """Stable Diffusion 1.5 as the host's MODEL, in 16 bit."""
+    config = host_config(SD15)
+    config.set_inference_dtype(HALF, None)
+    with built_on_card():
+        return ModelPatcher(config.get_model({}, device=CUDA), load_device=CUDA, offload_device=CUDA)
+
+
+def part(module: Callable[[], nn.Module]) -> ModelPatcher:
+    """A module of ours as the host has it, in 16 bit."""
+    with built_on_card():
+        made = module().requires_grad_(False).eval()
+    return ModelPatcher(made, load_device=CUDA, offload_device=CUDA)
+
+
+def motion_module(config: MotionConfig) -> ModelPatcher:
+    """A motion module as the host has it."""
+    return part(lambda: MotionModule(config, OPERATIONS, attention))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The size of what is sampled: pixels of an image's side, and frames."""
+
+    size: int
+    frames: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.frames, 4, self.size // 8, self.size // 8
+
+    @property
+    def reference(self) -> Reference:
+        image = torch.rand(1, 3, self.size, self.size, device=CUDA)
+        return Reference(image, torch.randn(1, *self.shape[1:], device=CUDA))
+
+
+class OneEvaluation(comfy.samplers.Sampler):
+    """A sampler whose only step is counted."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+
+    def sample(
+        self, guider: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor, *_: Any
+    ) -> Tensor:
+        with counted() as self.ledger:
+            return guider(noise, sigmas[0] * noise.new_ones(len(noise)), **extra_args)
+
+
+def count_step(guider: comfy.samplers.CFGGuider, clip: Clip) -> Ledger:
+    """What one step does, guidance included."""
+    sampler = OneEvaluation()
+    noise, latent = torch.ones(clip.shape, device=CUDA), torch.zeros(clip.shape, device=CUDA)
+    guider.sample(noise, latent, sampler, torch.tensor([5.0, 0.0]), seed=0)
+    guider.model_patcher.eject_model()
+    return sampler.ledger
+
+
+def guided(model: ModelPatcher, prompts: list[Any]) -> comfy.samplers.CFGGuider:
+    """Classifier-free guidance."""
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(*prompts)
+    guider.set_cfg(7.5)
+    return guider
+
+
+def dually_guided(model: ModelPatcher, prompts: list[Any]) -> comfy.samplers.CFGGuider:
+    """Guidance by image and text, three branches."""
+    guider = DualGuider(model, DualGuidance(2.0, 7.5))
+    guider.set_conds(*prompts)
+    return guider
+
+
+def prompts() -> list[Any]:
+    """A positive and a negative CONDITIONING."""
+    return [[[torch.randn(1, 77, SD15.cross_attention_dim, device=CUDA), {}]] for _ in range(2)]
+
+
+class Parts:
+    """Stable Diffusion 1.5 and all of our modules for it; use it inside :func:`a_card`."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.base = base_model()
+        self.motion = {version: motion_module(config) for version, config in MOTION.items()}
+        self.adapter = part(lambda: I2VAdapter(SD15.attention_sites, SD15.num_heads, OPERATIONS, attention))
+        config = RetentionConfig(SD15, replace(MOTION["v2"], mid=False))
+        self.branch = part(lambda: RetentionBranch(config, OPERATIONS, attention))
+        self.reference, self.prompts = clip.reference, prompts()
+
+    def moving(self, version: str) -> ModelPatcher:
+        return apply_motion(self.base, self.motion[version], 1.0, "auto")
+
+    @property
+    def holding(self) -> ModelPatcher:
+        return hold_first_frame(self.moving("v2"), self.reference.latent)
+
+    @property
+    def image_to_video(self) -> ModelPatcher:
+        return apply_adapter(self.holding, self.adapter, 1.0)
+
+    @property
+    def retained(self) -> list[Any]:
+        return apply_retention(self.prompts, self.branch, self.reference, 1.0, 0.0, 1.0)
+
+
+GUIDERS: dict[str, Callable[[Parts], comfy.samplers.CFGGuider]] = {
+    "base": lambda parts: guided(parts.base, parts.prompts),
+    "base + adapter": lambda parts: guided(apply_adapter(parts.base, parts.adapter, 1.0), parts.prompts),
+    "base, dual guidance": lambda parts: dually_guided(parts.base, parts.prompts),
+    "base + adapter, dual guidance": lambda parts: dually_guided(
+        apply_adapter(parts.base, parts.adapter, 1.0), parts.prompts
+    ),
+    "motion v1": lambda parts: guided(parts.moving("v1"), parts.prompts),
+    "motion v2": lambda parts: guided(parts.moving("v2"), parts.prompts),
+    "AnimateDiff-Evolved v1": lambda parts: guided(with_evolved_motion(parts.base, MOTION["v1"]), parts.prompts),
+    "AnimateDiff-Evolved v2": lambda parts: guided(with_evolved_motion(parts.base, MOTION["v2"]), parts.prompts),
+    "motion v2 + adapter": lambda parts: guided(parts.image_to_video, parts.prompts),
+    "motion v2 + adapter + retention": lambda parts: guided(parts.image_to_video, parts.retained),
+    "motion v2 + adapter, dual guidance": lambda parts: dually_guided(parts.image_to_video, parts.prompts),
+}
+"""What a step can be made of, by name."""
+
+
+def count_steps(clip: Clip, ways: Iterable[str]) -> dict[str, Ledger]:
+    """A guided step in each of the ways."""
+    with a_card():
+        parts = Parts(clip)
+        return {way: count_step(GUIDERS[way](parts), clip) for way in ways}

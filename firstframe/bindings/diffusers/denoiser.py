@@ -1,0 +1,99 @@
+"""The guided prediction of a UNet with its parts attached, and the frames that are held clean meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...sampling.guidance import Branch, Scales
+from ...sampling.schedule import Schedule
+from ...shapes import fold_frames, unfold_frames
+from .injection import Injection
+from .settings import Prompts
+
+
+@dataclass(frozen=True)
+class HeldFrames:
+    """Frames in which an image stands: clean for predictions that condition on it, else as noisy as the others.
+
+    Attributes:
+        images: clean latents (1, C, F, H, W); only the held frames count.
+        noise: eps of the same shape, with which the held frames are noised.
+        mask: (F, 1, 1), true where a frame is held.
+        free: numbers of the other frames, (F',).
+    """
+
+    images: Tensor
+    noise: Tensor
+    mask: Tensor
+    free: Tensor
+
+    @classmethod
+    def of(cls, frames: Collection[int], images: Tensor, noise: Tensor) -> HeldFrames:
+        """Hold the numbered ``frames``; none is possible."""
+        held = [frame in frames for frame in range(images.shape[2])]
+        free = [frame for frame, is_held in enumerate(held) if not is_held]
+        mask = torch.tensor(held, device=images.device).view(-1, 1, 1)
+        return cls(images, noise, mask, torch.tensor(free, device=images.device))
+
+    def shown(self, latents: Tensor) -> Tensor:
+        """``latents`` (1, C, F, H, W) with the clean images in their frames."""
+        return torch.where(self.mask, self.images, latents)
+
+    def hidden(self, latents: Tensor, schedule: Schedule, step: int) -> Tensor:
+        """``latents`` with the images as noisy as the other frames are at ``step``."""
+        return torch.where(self.mask, schedule.noised(self.images, self.noise, step), latents)
+
+
+@dataclass
+class GuidedDenoiser:
+    """D(x; step): the clean latents that a UNet with its parts attached predicts under guidance.
+
+    The timesteps are copied to the device once; a call neither reads from the device nor copies to it.
+    """
+
+    injection: Injection
+    schedule: Schedule
+    prompts: Prompts
+    held: HeldFrames
+
+    def __post_init__(self) -> None:
+        self.timesteps = torch.tensor(self.schedule.timesteps, device=self.held.images.device)
+
+    def __call__(self, latents: Tensor, step: int, scales: Scales) -> Tensor:
+        """Predict the clean latents.
+
+        Args:
+            latents: (1, C, F, H, W) as :meth:`HeldFrames.shown` returns them.
+            step: from 0.
+            scales: of the guidance at this step.
+        """
+        predictions = self._predictions(latents, step, scales.branches)
+        if scales.is_plain:
+            return scales.combine(predictions)
+        # a held frame has no part in norms and deviations
+        free = {branch: frames.index_select(2, self.held.free) for branch, frames in predictions.items()}
+        return predictions["full"].index_copy(2, self.held.free, scales.combine(free))
+
+    def _predictions(self, latents: Tensor, step: int, branches: tuple[Branch, ...]) -> dict[Branch, Tensor]:
+        """One call of the UNet for the branches that condition on the image, one for the branch that does not."""
+        texts: dict[Branch, Tensor] = {"image": self.prompts.negative, "full": self.prompts.text}
+        seeing = [branch for branch in branches if branch in texts]
+        found: dict[Branch, Tensor] = {}
+        if seeing:
+            together = self._predict(latents, step, torch.cat([texts[branch] for branch in seeing]))
+            found.update(zip(seeing, together.chunk(len(seeing)), strict=True))
+        if "uncond" in branches:
+            with self.injection.blind():
+                hidden = self.held.hidden(latents, self.schedule, step)
+                found["uncond"] = self._predict(hidden, step, self.prompts.negative)
+        return found
+
+    def _predict(self, latents: Tensor, step: int, texts: Tensor) -> Tensor:
+        """Clean latents (B, C, F, H, W) for ``latents`` (1, C, F, H, W) with each of ``texts`` (B, N, D)."""
+        rows = fold_frames(latents).repeat(len(texts), 1, 1, 1)
+        output = self.injection.unet(rows, self.timesteps[step], texts, return_dict=False)[0]
+        return self.schedule.denoised(latents, unfold_frames(output, latents.shape[2]), step)

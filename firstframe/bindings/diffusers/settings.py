@@ -1,0 +1,89 @@
+"""How a clip is sampled, and what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from ...errors import FirstFrameError, FramesError
+from ...sampling.guidance import DualGuidance
+
+Progress = Callable[[int, int, Tensor], None]
+"""Called after each step with the steps done (from 1), the steps in all, and the latents (1, C, F, H, W)."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Embeddings (1, N, D) of prompt and negative prompt, with the image tokens behind each if there are any."""
+
+    text: Tensor
+    negative: Tensor
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How a clip is sampled.
+
+    Attributes:
+        num_frames: frames of the clip, at least 2.
+        steps: of DDIM, at least 1.
+        cfg: guidance by the text (arXiv 2207.12598), short for ``DualGuidance(1, cfg)``; 1 is none.
+        seed: of the noise and the prior's mask, from 0 to 2^64 - 1. The same seed gives the same clip.
+        keep_probability: share of the image's latent that the frame similarity prior leaves unblurred, in [0, 1].
+        start_time: t0 in (0, 1], the share of the noise schedule that is run, always in ``steps`` steps. Less is
+            steadier and closer to the image.
+        blur_kernel, blur_sigma: of the prior, in latent pixels; the kernel is odd.
+        hold_first_frame: whether the clean image stands in its frame at every step (arXiv 2312.16693, Section 3.2).
+        guidance: a scale for the image and one for the text, in place of ``cfg``.
+        size: height and width in pixels of a clip without a reference; those of the UNet's training if None.
+
+    Raises:
+        FirstFrameError, FramesError: a value is out of its range.
+    """
+
+    num_frames: int = 16
+    steps: int = 20
+    cfg: float = 7.5
+    seed: int = 0
+    keep_probability: float = 0.5
+    start_time: float = 1.0
+    blur_kernel: int = 9
+    blur_sigma: float = 18.0
+    hold_first_frame: bool = True
+    guidance: DualGuidance | None = None
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 2:
+            raise FramesError(f"a clip needs at least two frames, got {self.num_frames}")
+        if self.steps < 1:
+            raise FirstFrameError(f"at least one step is needed, got {self.steps}")
+        if not isfinite(self.cfg):
+            raise FirstFrameError(f"cfg must be a finite number, got {self.cfg}")
+        if not 0 <= self.seed < 2**64:
+            raise FirstFrameError(f"the seed must be from 0 to 2^64 - 1, got {self.seed}")
+        if not 0.0 < self.start_time <= 1.0:
+            raise FirstFrameError(f"start_time must be above 0 and at most 1, got {self.start_time}")
+        if not 0.0 <= self.keep_probability <= 1.0:
+            raise FirstFrameError(f"keep_probability must be from 0 to 1, got {self.keep_probability}")
+
+    @property
+    def dual_guidance(self) -> DualGuidance:
+        """The guidance that holds: plain guidance by the text is dual guidance with an image scale of 1."""
+        return self.guidance or DualGuidance(1.0, self.cfg)
+
+
+def animatediff_scheduler() -> DDIMScheduler:
+    """DDIM on the noise schedule that AnimateDiff's motion modules were trained with."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="linear",
+        steps_offset=1,
+        timestep_spacing="leading",
+        clip_sample=False,
+    )

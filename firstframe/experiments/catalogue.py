@@ -1,0 +1,156 @@
+"""The experiments of ``firstframe measure``: what the papers claim, measured on rendered scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain, product
+
+from ..sampling.guidance import DualGuidance
+from ..tiny.scenes.target import Look, Target, action_targets, held_out_targets
+from . import panels
+from .experiment import Case, Experiment, Report, Setup
+from .methods import COMPARED, RETAINED
+
+MOTION = ("flow_score", "warping_error")
+QUALITY = ("ssim", "psnr", "first_frame_ssim", "direction_accuracy", *MOTION)
+ALL = (*QUALITY, "brightness_drift", "contrast_drift")
+SHOWN_SCALES = (1.0, 4.0)  # image, text
+TEXT_SCALE = 2.0  # where the image scale varies
+PRIOR_SCENES = 4
+PRIOR_STEPS = 10  # t0 is rounded to whole steps: fewer do not tell 0.9 from 1
+T0S, PS = (1.0, 0.9, 0.8, 0.7, 0.6), (0.9, 0.7, 0.5, 0.3, 0.1)
+_SCENES = (
+    "Scenes are rendered: one coloured shape on a textured background, moving as a sentence says, so that the true "
+    "clip, the true first frame and the true direction are known. No training saw them."
+)
+
+
+def _held_out(setup: Setup, look: Look = "plain") -> list[Target]:
+    return list(held_out_targets(setup.scenes, setup.seed, setup.settings.num_frames, look))
+
+
+def _actions(setup: Setup) -> list[list[Target]]:
+    return list(action_targets(setup.pictures, setup.seed, setup.settings.num_frames))
+
+
+def _methods(names: Sequence[str]) -> list[Case]:
+    return [Case({"method": name}, name, shown=True) for name in names]
+
+
+def _prior(t0: float, p: float) -> Case:
+    return Case({"t0": t0, "p": p}, changes={"start_time": t0, "keep_probability": p}, shown=True)
+
+
+def _guided(way: DualGuidance, **names: str) -> Case:
+    scales = (way.image_scale, way.text_scale)
+    cells = {**names, "image_scale": scales[0], "text_scale": scales[1]}
+    return Case(cells, changes={"guidance": way}, shown=scales == SHOWN_SCALES)
+
+
+TARGET = Case({"method": "target"}, "target", numbers=(), shown=True)
+PARTS = Experiment(
+    "parts",
+    "The parts, alone and together",
+    "What the I2V adapter (arXiv 2312.16693, Table 3) and the frame retention branch (arXiv 2312.03018) add to the "
+    "text-to-video base.",
+    _held_out,
+    [TARGET, *_methods((*COMPARED, *RETAINED))],
+    ALL,
+    panels.method_panels,
+    shown=3,
+)
+OTHER_LOOK = replace(
+    PARTS,
+    name="other_look",
+    title="The adapter on another look",
+    text="The adapter, unchanged, on a base that was tuned to scenes at dusk after the adapter was trained.",
+    targets=lambda setup: _held_out(setup, "dusk"),
+    cases=[TARGET, *_methods(COMPARED)],
+    look="dusk",
+)
+ACTIONS = Experiment(
+    "actions",
+    "One image, many actions",
+    "Every image is animated in six ways. With single guidance one scale stands between neither image nor text and "
+    "both; with dual guidance the image has one scale and the text another (arXiv 2312.03018). The clips have image "
+    f"scale {SHOWN_SCALES[0]:g} and text scale {SHOWN_SCALES[1]:g}.",
+    lambda setup: list(chain.from_iterable(_actions(setup))),
+    [
+        _guided(DualGuidance(image, text), guidance="single" if image == text else "dual")
+        for image, text in ((1.0, 1.0), (1.0, 2.0), SHOWN_SCALES, (2.0, 2.0), (4.0, 4.0))
+    ],
+    ALL,
+    panels.action_panels,
+    shown=6,
+    clip_name=lambda target, case: ("One image under each prompt", target.scene.caption),
+)
+IMAGE_SCALE = Experiment(
+    "image_scale",
+    "Image scale, brightness and contrast",
+    "One action of each image. High image scales raise brightness and contrast; rescale and APG are two ways to take "
+    "that back.",
+    lambda setup: [of_image[index % len(of_image)] for index, of_image in enumerate(_actions(setup))],
+    [
+        *(_guided(DualGuidance(scale, TEXT_SCALE), refinement="plain") for scale in (1.0, 3.0, 6.0)),
+        _guided(DualGuidance(6.0, TEXT_SCALE, parallel=0.0), refinement="apg"),
+        _guided(DualGuidance(6.0, TEXT_SCALE, rescale=0.7), refinement="rescale"),
+    ],
+    ALL,
+    panels.image_scale_panels,
+)
+PRIOR = Experiment(
+    "prior",
+    "The frame similarity prior",
+    "Motion and stability of the adapter's clips over t0, where sampling starts, and p, the share of the image that "
+    f"stays sharp (arXiv 2312.16693, Table 2); in {PRIOR_STEPS} steps or more.",
+    lambda setup: _held_out(setup)[:PRIOR_SCENES],
+    [_prior(t0, p) for t0, p in product(T0S, PS)],
+    ALL,
+    panels.prior_grids,
+    least_steps=PRIOR_STEPS,
+)
+KNOBS = Experiment(
+    "prior",
+    "t0 and p",
+    "The frame similarity prior (arXiv 2312.16693, section 3.3) starts every frame from the image, part of it blurred. "
+    "t0 is where in the noise schedule sampling starts: less is closer to the image. p is the share of the image that "
+    f"stays sharp. The clips show one scene with every setting. {_SCENES}",
+    _held_out,
+    [TARGET, *(_prior(t0, 1.0) for t0 in T0S), *(_prior(1.0, p) for p in PS)],
+    MOTION,
+    panels.prior_lines,
+    shown=1,
+)
+
+
+def comparison(retention: bool) -> Report:
+    """``measure tiny``: text only, clean first frame and adapter, with ``retention`` also the retention branch."""
+    autoencoder = Case({"method": "autoencoder"}, "autoencoder", numbers=("ssim", "psnr"))
+    target = replace(TARGET, numbers=("direction_accuracy", *MOTION))
+    methods = replace(
+        PARTS,
+        name="methods",
+        title="Methods compared",
+        text="The first frame of the target is the image, its caption the prompt. All clips of a scene are shown at "
+        f"once, eight frames a second. {_SCENES}",
+        cases=[*_methods((*COMPARED, *RETAINED) if retention else COMPARED), autoencoder, target],
+        numbers=QUALITY,
+        shown=4,
+    )
+    lead = "{scenes} scenes, each animated from its first frame and its caption. What is compared:"
+    return Report("report", "FirstFrame: the tiny model on rendered scenes", lead, [methods])
+
+
+PRIOR_REPORT = Report(
+    "prior",
+    "FirstFrame: the frame similarity prior",
+    "How much moves, and how steadily, over the two settings of the prior.",
+    [KNOBS],
+)
+CLAIMS = Report(
+    "claims",
+    "FirstFrame: the papers' claims on rendered scenes",
+    "The tiny model on {scenes} rendered scenes and {pictures} images that no training saw. Numbers are means.",
+    [PARTS, OTHER_LOOK, ACTIONS, IMAGE_SCALE, PRIOR],
+)

@@ -1,0 +1,17 @@
+"""What the settings in a report mean."""
+
+SETTINGS = {
+    "scenes": "rendered scenes that every number is a mean over, unless it says otherwise",
+    "pictures": "images that are each animated in six ways",
+    "seed_of_the_scenes": "another seed gives other scenes",
+    "num_frames": "frames in a clip",
+    "steps": "sampling steps (DDIM)",
+    "cfg": "guidance, 1 = none; not used with dual guidance",
+    "seed": "of the noise; every scene adds a number of its own",
+    "keep_probability": "p of the frame similarity prior: share of the image that the start keeps sharp",
+    "start_time": "t0: where in the noise schedule sampling starts",
+    "blur_kernel": "side of the prior's blur, in latent pixels",
+    "blur_sigma": "its standard deviation, in latent pixels",
+    "hold_first_frame": "the clean first frame is held in every step",
+    "guidance": "dual guidance: one scale for the image, one for the text",
+}

@@ -1,0 +1,69 @@
+"""Scenes that no training saw, rendered: the clips that a sampled clip should resemble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .render import render
+from .scene import DIRECTIONS, Scene, held_out_seed, sample_scene
+from .style import dusk
+
+Look = Literal["plain", "dusk"]
+ACTIONS = (
+    *((direction, "slowly") for direction in DIRECTIONS),
+    *((direction, "quickly") for direction in ("left", "right")),
+)
+_NEAR = 0.1  # share of its distance from the centre that an object keeps
+
+
+@dataclass(frozen=True)
+class Target:
+    """A rendered scene: its seed, what happens in it, its frames (F, H, W, 3) in [0, 1], and their look."""
+
+    seed: int
+    scene: Scene
+    frames: Tensor
+    look: Look = "plain"
+
+    @property
+    def picture(self) -> Tensor:
+        """Frame 0 as (1, 3, H, W)."""
+        return self.frames[:1].movedim(-1, 1)
+
+
+def render_target(seed: int, scene: Scene, num_frames: int, look: Look = "plain") -> Target:
+    """A scene with its rendered frames."""
+    frames = render(scene, num_frames, with_flow=False).frames
+    seen = dusk(frames) if look == "dusk" else frames
+    return Target(seed, scene, torch.from_numpy(seen).float() / 255, look)
+
+
+def held_out_targets(count: int, seed: int, num_frames: int, look: Look = "plain") -> Iterator[Target]:
+    """``count`` scenes, at most 10,000, which differ for every seed and occur in no training."""
+    for scene_seed in _seeds(count, seed):
+        yield render_target(scene_seed, sample_scene(scene_seed), num_frames, look)
+
+
+def action_targets(count: int, seed: int, num_frames: int) -> Iterator[list[Target]]:
+    """For each of ``count`` images, what it becomes under each of ACTIONS.
+
+    The images are those of :func:`held_out_targets` with the object near the centre, so that it can move in any
+    direction; the camera is still.
+    """
+    for scene_seed in _seeds(count, seed):
+        scene = sample_scene(scene_seed)
+        x, y = (_NEAR * place for place in scene.start)
+        centred = replace(scene, start=(x, y), camera="still camera")
+        yield [
+            render_target(scene_seed, replace(centred, direction=direction, speed=speed), num_frames)
+            for direction, speed in ACTIONS
+        ]
+
+
+def _seeds(count: int, seed: int) -> Iterator[int]:
+    return (held_out_seed(10_000 * seed + index) for index in range(count))

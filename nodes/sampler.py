@@ -1,0 +1,108 @@
+"""The whole sampling in one node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.samplers
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+
+from ..firstframe.bindings.comfy.sampler import sample_clip
+from ..firstframe.clips.reference import Reference
+from ..firstframe.sampling.prior import Knobs
+from . import types
+from .aliases import search_aliases
+from .guidance_inputs import dual_guider, refinement_inputs, scale_inputs
+from .presets import CUSTOM, knobs_of, motion_input, passes_input
+
+
+class Sampler(io.ComfyNode):
+    """Prior, guidance and sampling in one."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameSampler",
+            display_name="FirstFrame Sampler",
+            category="FirstFrame/sampling",
+            **search_aliases("KSampler", "sample video", "image to video", "img2vid", "i2v", "图生视频"),
+            description="The whole sampling in one node: frame similarity prior, dual guidance and the host's sampler.",
+            inputs=[
+                io.Model.Input("model", tooltip="A model with a motion module, and with the adapter if you use one."),
+                io.Conditioning.Input("positive", tooltip="The prompt, from Apply Retention Branch if you use it."),
+                io.Conditioning.Input("negative", tooltip='Stands for "no text".'),
+                types.Reference.Input("reference", tooltip="From Encode Reference Picture."),
+                io.Int.Input(
+                    "num_frames",
+                    default=16,
+                    min=2,
+                    max=4096,
+                    tooltip="At most what the motion module has positions for.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The same seed gives the same video.",
+                ),
+                io.Int.Input("steps", default=25, min=1, max=10000, tooltip="More is finer and slower."),
+                *scale_inputs(),
+                io.Combo.Input(
+                    "sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="ddim", tooltip="The host's sampler."
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=comfy.samplers.SCHEDULER_NAMES,
+                    default="ddim_uniform",
+                    tooltip="How the steps are spread over the noise schedule.",
+                ),
+                io.Float.Input(
+                    "start_time",
+                    default=1.0,
+                    min=0.05,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="t0: where in the noise schedule sampling starts. 1 is from noise; smaller is steadier.",
+                ),
+                io.Float.Input(
+                    "keep_probability",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip=(
+                        "p: share of the picture's latent that the start keeps unblurred; smaller is steadier in the "
+                        "paper, larger with the tiny model."
+                    ),
+                ),
+                *refinement_inputs(),
+                motion_input(),
+                passes_input(),
+            ],
+            outputs=[io.Latent.Output(display_name="LATENT")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        positive: list[Any],
+        negative: list[Any],
+        reference: Reference,
+        num_frames: int,
+        seed: int,
+        steps: int,
+        sampler_name: str,
+        scheduler: str,
+        start_time: float,
+        keep_probability: float,
+        motion: str = CUSTOM,
+        **guidance: Any,
+    ) -> io.NodeOutput:
+        guider = dual_guider(model, positive, negative, **guidance)
+        knobs = Knobs(*knobs_of(motion, start_time, keep_probability))
+        samples = sample_clip(guider, reference, num_frames, seed, steps, knobs, sampler_name, scheduler)
+        return io.NodeOutput({"samples": samples})
