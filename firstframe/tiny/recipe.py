@@ -15,7 +15,7 @@ from diffusers import AutoencoderTiny
 from diffusers.training_utils import set_seed
 from torch import nn
 
-from ..bindings.diffusers import inject
+from ..bindings.diffusers import Injection, inject
 from ..training.data import ClipBatch
 from ..training.loop import LoopConfig, Loss, train
 from ..training.losses import RetentionLoss, VideoLoss
@@ -70,7 +70,7 @@ class Run:
         clips = open_latents(self.folder / "latents.safetensors", scenes).to(self.device)
         return clips.batches(self.batch_size, self.shown, seed)
 
-    def video_loss(self, injection: Any, clean_share: float = 0.0) -> VideoLoss:
+    def video_loss(self, injection: Injection, clean_share: float = 0.0) -> VideoLoss:
         """The loss of clips in the tiny model's words, under its noise schedule."""
         return VideoLoss(
             injection, alphas_cumprod().to(self.device), tiny_word_dropout(self.device), clean_share=clean_share

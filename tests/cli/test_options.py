@@ -39,8 +39,9 @@ def test_a_device_that_is_not_there_is_refused(devices, name: str) -> None:
         resolve_device(name)
 
 
-def test_it_is_refused_in_one_line(devices, tmp_path) -> None:
+@pytest.mark.parametrize("command", [["measure", "tiny"], ["train", "text"], ["train", "latents"]])
+def test_it_is_refused_in_one_line(devices, command: list[str]) -> None:
     devices(0, False)
-    result = CliRunner().invoke(app, ["measure", "tiny", "--scenes", "1", "--device", "cuda"])
+    result = CliRunner().invoke(app, [*command, "--device", "cuda"])
     assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1, result.output
     assert "finds 0 CUDA devices" in result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from comfyui_firstframe_pack.firstframe.tiny.config import AUTOENCODER
 from comfyui_firstframe_pack.firstframe.tiny.denoiser import Denoiser, alphas_cumprod
 from comfyui_firstframe_pack.firstframe.tiny.model import new_text_encoder
 from comfyui_firstframe_pack.firstframe.tiny.recall import CaptionLoss, Recall, RecallingLoss
-from comfyui_firstframe_pack.firstframe.training.data import ClipBatch
+from comfyui_firstframe_pack.firstframe.training.data import ClipBatch, LatentClips
 from comfyui_firstframe_pack.firstframe.training.losses import RetentionLoss, VideoLoss
 from comfyui_firstframe_pack.firstframe.training.start import new_adapter, new_retention
 from comfyui_firstframe_pack.firstframe.training.words import WordDropout
@@ -77,6 +78,19 @@ def evaluate(loss: Callable[[nn.Module, object], Tensor], model: nn.Module, batc
 
 def attached(model: Denoiser, adapter: bool = True) -> Injection:
     return inject(model.unet, model.motion, model.adapter if adapter else None, num_frames=FRAMES)
+
+
+@pytest.mark.parametrize("num_frames", [1, 3])
+def test_batches(monkeypatch, num_frames: int) -> None:
+    """Drawn on the GPU; its own generators need a card."""
+    monkeypatch.setattr(torch, "Generator", lambda device: SimpleNamespace(manual_seed=lambda seed: None))
+    with torch.device("cuda"):
+        tokens, images = torch.zeros(5, 77, dtype=torch.long), torch.zeros(5, 3, 64, 64, dtype=torch.uint8)
+        clips = LatentClips(torch.randn(5, 4, 8, 8, 8).half(), tokens, torch.ones(5, 8, 8), images)
+    with OneDevice():
+        batch = clips.batches(2, num_frames, seed=0)(0)
+    assert batch.latents.shape == (2, 4, num_frames, 8, 8)
+    assert all(tensor.is_cuda for tensor in batch if tensor is not None)
 
 
 @pytest.mark.parametrize("clean_share", [0.0, 0.8])

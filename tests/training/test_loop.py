@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from firstframe.training import precision
 from firstframe.training.log import Log, history
 from firstframe.training.loop import LoopConfig, train
 from firstframe.training.precision import FullPrecisionAttention, forward_in_bf16
@@ -93,19 +94,36 @@ def test_the_forward_pass_is_in_bf16_and_nothing_else() -> None:
     assert model(x).dtype == torch.float32
 
 
-@pytest.mark.parametrize(("precision", "expected"), [("bf16", torch.bfloat16), ("no", torch.float32)])
-def test_training_is_in_the_precision_that_it_says(tmp_path: Path, precision: str, expected: torch.dtype) -> None:
+@pytest.mark.parametrize(("name", "expected"), [("bf16", torch.bfloat16), ("no", torch.float32)])
+def test_training_is_in_the_precision_that_it_says(tmp_path: Path, name: str, expected: torch.dtype) -> None:
     seen = set()
 
     def noted(model: nn.Module, x: Tensor) -> Tensor:
         seen.add(model(x).dtype)
         return loss(model, x)
 
-    train(new_model(), batches, noted, replace(CONFIG, steps=2, precision=precision), tmp_path, CPU)
+    train(new_model(), batches, noted, replace(CONFIG, steps=2, precision=name), tmp_path, CPU)
     assert seen == {expected}
 
 
-def test_attention_runs_in_full_precision_on_the_cpu() -> None:
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+@pytest.mark.parametrize(("device", "in_full"), [("cpu", True), ("cuda", False)])
+def test_attention_is_in_full_precision_on_cpus_alone(
+    monkeypatch: pytest.MonkeyPatch, device: str, in_full: bool
+) -> None:
+    entered = list[bool]()
+
+    class Noted(FullPrecisionAttention):
+        def __enter__(self) -> Noted:
+            entered.append(True)
+            return super().__enter__()
+
+    monkeypatch.setattr(precision, "FullPrecisionAttention", Noted)
+    with forward_in_bf16(new_model(), torch.device(device)):
+        assert bool(entered) == in_full
+
+
+def test_full_precision_attention() -> None:
     query = torch.randn(1, 2, 8, 4, dtype=torch.bfloat16)
     expected = nn.functional.scaled_dot_product_attention(query.float(), query.float(), query.float())
     with FullPrecisionAttention(), torch.autocast("cpu", torch.bfloat16):
