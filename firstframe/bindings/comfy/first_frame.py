@@ -69,7 +69,11 @@ def held_frames(pictures: Pictures, num_frames: int) -> list[int]:
 
 
 def _with(clip: Tensor, frames: list[int], pictures: Tensor) -> Tensor:
-    return clip.index_copy(0, torch.tensor(frames, device=clip.device), pictures.to(clip))
+    """A copy of a clip (F, C, H, W) with ``pictures`` (R, C, H, W) in ``frames``."""
+    shown = clip.clone()
+    for frame, picture in zip(frames, pictures, strict=True):
+        shown[frame] = picture
+    return shown
 
 
 def _areas(conds: Mapping[str, list[dict[str, Any]]]) -> dict[Any, tuple[int, ...]]:
