@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import comfy.model_patcher
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -149,9 +148,8 @@ def test_pag_moves_away_from_the_perturbed_prompt(
     model: ModelPatcher, prompts: list[Any], scales: tuple[float, float]
 ) -> None:
     without = first_step(model, prompts, *scales)
-    perturb = comfy.model_patcher.set_model_options_patch_replace
     perturbed = model.clone()
-    perturbed.model_options = perturb(model.model_options, lambda q, k, v, *_, **__: v, "attn1", "middle", 0)
+    perturbed.set_model_attn1_replace(lambda q, k, v, *_: v, "middle", 0)
     away = without["cond_denoised"] - first_step(perturbed, prompts, 1.0, 1.0)["cond_denoised"]
     found = first_step(NODES["PAG"](model), prompts, *scales)["denoised"]
     assert relative_error(found, without["denoised"] + 2.0 * away) < 1e-5
@@ -199,7 +197,7 @@ def test_apg_limits_the_guidance(model: ModelPatcher, prompts: list[Any], scales
     scale = plain["cond_scale"]
     assert scale == max(scales, key=lambda value: abs(value - 1.0))
     guidance = (plain["denoised"] - plain["cond_denoised"]) / (scale - 1.0)
-    lengths = guidance.norm(dim=(1, 2, 3), keepdim=True)
+    lengths = torch.linalg.vector_norm(guidance, dim=(1, 2, 3), keepdim=True)
     assert (lengths > threshold).all()
     expected = plain["cond_denoised"] + scale * threshold * guidance / lengths
     assert relative_error(limited["denoised"], expected) < 1e-4

@@ -71,11 +71,11 @@ def held_frames(pictures: Pictures, num_frames: int) -> list[int]:
 
 
 def _with(clip: Tensor, frames: list[int], pictures: Tensor) -> Tensor:
-    """A clip (F, C, H, W) in which some frames are other ones. Slices: an index would have to reach the device."""
-    result = clip.clone()
+    """A copy of a clip (F, C, H, W) with ``pictures`` (R, C, H, W) in ``frames``."""
+    shown = clip.clone()
     for frame, picture in zip(frames, pictures, strict=True):
-        result[frame].copy_(picture)
-    return result
+        shown[frame] = picture
+    return shown
 
 
 def _areas(conds: Mapping[str, list[dict[str, Any]]]) -> dict[Any, tuple[int, ...]]:
