@@ -84,7 +84,7 @@ class Told:
         self.steps: list[dict[str, Any]] = []
         self.predicted: list[list[Tensor]] = []
         self.model = model.clone()
-        self.model.set_model_sampler_post_cfg_function(self.note)
+        self.model.set_model_sampler_post_cfg_function(lambda args: self.note(args))  # copied without this object
 
     def note(self, args: dict[str, Any]) -> Tensor:
         conds = [args["cond"], args["uncond"]]
@@ -111,6 +111,7 @@ def test_predictions_belong_to_their_conditionings(
     guider = dual_guider(told.model, prompts, *scales)
     run(guider)
     weakest = "image" if scales[0] == 1.0 else "none"
+    assert len(told.steps) == STEPS
     for args, (positive, negative) in zip(told.steps, told.predicted, strict=True):
         assert args["cond"] is branches["full"]
         assert args["uncond"] is branches[weakest]
@@ -219,6 +220,7 @@ def test_cfg_zero_star_scales_the_negative(
 def test_sag_has_its_negative_where_no_scale_holds(model: ModelPatcher, prompts: list[Any]) -> None:
     told = Told(NODES["SAG"](model))
     run(dual_guider(told.model, prompts, 2.0, 4.0, image_interval=(0.0, 0.1), text_interval=(0.0, 0.1)))
+    assert len(told.steps) == STEPS
     for args, (_, negative) in zip(told.steps, told.predicted, strict=True):
         assert args["uncond_denoised"].any()
         assert relative_error(args["uncond_denoised"], negative) < 1e-5
