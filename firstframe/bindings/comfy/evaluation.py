@@ -75,16 +75,25 @@ class Evaluation:
 
     def on_device(self, name: str, carried: Tensor) -> Tensor:
         """What the call's conditionings carry, where it computes; moved once in a sampling."""
-        if UUIDS not in self.options:
+        which = conditionings_in(self.options)
+        if which is None:
             return carried.to(self.x.device)
-        key = (name, *self.options[UUIDS], *self.frames, self.x.device)
+        key = (name, which, *self.frames, self.x.device)
         return self.once(key, lambda: carried.to(self.x.device))
 
 
-UUIDS = "uuids"
-"""Where the host tells which conditionings are in a call: they have other ids in every sampling."""
-
 Evaluate = Callable[[Any, Evaluation], Tensor]
+
+
+def conditionings_in(options: dict[str, Any]) -> tuple[Any, ...] | None:
+    """What tells the conditionings of a call from those of every other call; None where the host does not say.
+
+    Their ids, which are other ones in every sampling, and the branches of guidance that they stand for: with areas the
+    host lends an id of one branch to another.
+    """
+    if "uuids" not in options:
+        return None
+    return (*options["uuids"], *options["cond_or_uncond"])
 
 
 def frames_seen(options: dict[str, Any], num_frames: int) -> Sequence[int]:

@@ -15,7 +15,7 @@ from ...clips.reference import Reference
 from ...modules.retention import RetentionBranch, RetentionConfig
 from ...sampling.strength import StrengthSchedule
 from ...shapes import unfold_frames
-from .evaluation import UUIDS, frames_seen
+from .evaluation import conditionings_in, frames_seen
 from .image_gate import only_seeing, seeing_clips, zero_elsewhere
 from .once import Once
 from .sites import check_fits, check_text, motion_width
@@ -57,7 +57,7 @@ class RetentionControl(ControlBase):
             return previous
         num_frames = len(x_noisy) // batched_number
         frames = frames_seen(transformer_options, num_frames)
-        text = self._text(cond, (*transformer_options.get(UUIDS, ()), *frames), x_noisy.device)
+        text = self._text(cond, transformer_options, frames, x_noisy.device)
         latents = self.model_sampling.calculate_input(t, x_noisy)
         timestep = self.model_sampling.timestep(t)
         found = self._residuals(*(only_seeing(rows, seeing) for rows in (latents, timestep, text)), num_frames)
@@ -73,13 +73,15 @@ class RetentionControl(ControlBase):
         start, end = self.timestep_range
         return bool(end <= level().sigma <= start)
 
-    def _text(self, cond: dict[str, Any], key: tuple[Any, ...], device: torch.device) -> Tensor:
+    def _text(
+        self, cond: dict[str, Any], options: dict[str, Any], frames: Sequence[int], device: torch.device
+    ) -> Tensor:
         """The text of a call, (clips*F, N, D), where the branch computes: the host leaves it where it was encoded."""
         text: Tensor = cond.get("crossattn_controlnet", cond["c_crossattn"])
-        dtype = compute_dtype(self.branch)
-        if UUIDS not in cond["transformer_options"]:
+        dtype, which = compute_dtype(self.branch), conditionings_in(options)
+        if which is None:
             return text.to(device, dtype)
-        return self.once((*key, device), lambda: text.to(device, dtype))
+        return self.once((which, *frames, device), lambda: text.to(device, dtype))
 
     def _residuals(self, latents: Tensor, timestep: Tensor, text: Tensor, num_frames: int) -> Sequence[Tensor]:
         """Of clips that see the image, in the branch's own type."""
