@@ -28,11 +28,8 @@ from .image_tokens import with_tokens_of
 from .preview import preview_all_frames
 from .step import share_steps, step_of
 
-AS_THE_HOST: tuple[Branch, ...] = ("full", "image", "uncond")
-"""The order of the host's samplers: some packs take the first of a call for the prompt, the second for the negative.
-
-Those that see the image are neighbours, so that what looks at it takes them together.
-"""
+AS_THE_HOST: tuple[Branch, ...] = ("full", "uncond", "image")
+"""The host's order: SAG and others take the first of a call for the prompt, the second for the negative."""
 
 EARLY = "early "
 CLIP = 5
