@@ -29,9 +29,7 @@ TextScale = Annotated[
 Seed = Annotated[int, typer.Option(help="The same seed gives the same clip.")]
 Keep = Annotated[
     float,
-    typer.Option(
-        help="Share of the image that the start keeps sharp, 0 to 1; the paper's p is 1 minus it. Less moves more."
-    ),
+    typer.Option(help="Share of the image that the start keeps sharp, 0 to 1 (1 - the paper's p). Less moves more."),
 ]
 Start = Annotated[
     float, typer.Option(help="t0: where in the noise schedule to start, up to 1; less is nearer to the picture.")
