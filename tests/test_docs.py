@@ -84,8 +84,9 @@ def paths(text: str) -> list[str]:
     return [path for path in quoted if "/" in path or Path(path).suffix in {".py", ".md", ".json", ".j2", ".toml"}]
 
 
-def test_what_the_architecture_names_is_there() -> None:
-    named = paths((ROOT / "docs" / "architecture.md").read_text("utf-8"))
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_paths_lead_somewhere(page: str) -> None:
+    named = paths((ROOT / page).read_text("utf-8"))
     missing = {path for path in named if not any((root / path).exists() for root in (ROOT, ROOT / "firstframe"))}
     assert named and not missing
 
