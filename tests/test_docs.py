@@ -78,6 +78,29 @@ def test_every_figure_is_used(figure: Path) -> None:
     assert any(figure == file for page in PAGES for file, _ in links(page))
 
 
+def paths(text: str) -> list[str]:
+    """What is in backticks and looks like a file or a folder."""
+    quoted = re.findall(r"`([\w.-]+(?:/[\w.-]+)*/?)`", text)
+    return [path for path in quoted if "/" in path or Path(path).suffix in {".py", ".md", ".json", ".j2", ".toml"}]
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_paths_lead_somewhere(page: str) -> None:
+    named = paths((ROOT / page).read_text("utf-8"))
+    missing = {path for path in named if not any((root / path).exists() for root in (ROOT, ROOT / "firstframe"))}
+    assert named and not missing
+
+
+def test_the_architecture_tells_where_everything_in_the_compatibility_table_is() -> None:
+    page, table = ((ROOT / "docs" / name).read_text("utf-8") for name in ("architecture.md", "compatibility.md"))
+    rows = re.findall(r"^\| (?!---)(\S.*?) \|", table, re.MULTILINE)
+    assert rows and [row for row in rows if re.split(r" \(|, |: ", row)[0] not in page] == []
+
+
+def test_a_path_is_told_from_other_code() -> None:
+    assert paths("`a/b.py` `c/` `d.py` `e.f(g)` `torch.nn` `B C F` a/x") == ["a/b.py", "c/", "d.py"]
+
+
 def test_the_index_names_every_page() -> None:
     linked = {file for file, _ in links(ROOT / "docs" / "README.md")}
     assert {*(ROOT / "docs").glob("*.md")} - {ROOT / "docs" / "README.md"} <= linked
