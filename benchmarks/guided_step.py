@@ -175,6 +175,10 @@ class Parts:
         return apply_adapter(self.holding, self.adapter, 1.0)
 
     @property
+    def fast(self) -> ModelPatcher:
+        return apply_adapter(self.holding, self.adapter, 1.0, fast=True)
+
+    @property
     def retained(self) -> list[Any]:
         return apply_retention(self.prompts, self.branch, self.reference, 1.0, 0.0, 1.0)
 
@@ -191,6 +195,7 @@ GUIDERS: dict[str, Callable[[Parts], comfy.samplers.CFGGuider]] = {
     "AnimateDiff-Evolved v1": lambda parts: guided(with_evolved_motion(parts.base, MOTION["v1"]), parts.prompts),
     "AnimateDiff-Evolved v2": lambda parts: guided(with_evolved_motion(parts.base, MOTION["v2"]), parts.prompts),
     "motion v2 + adapter": lambda parts: guided(parts.image_to_video, parts.prompts),
+    "motion v2 + adapter, fast": lambda parts: guided(parts.fast, parts.prompts),
     "motion v2 + adapter + retention": lambda parts: guided(parts.image_to_video, parts.retained),
     "motion v2 + adapter, dual guidance": lambda parts: dually_guided(parts.image_to_video, parts.prompts),
 }

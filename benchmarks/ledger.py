@@ -27,6 +27,7 @@ WAYS = (
     "motion v1",
     "motion v2",
     "motion v2 + adapter",
+    "motion v2 + adapter, fast",
     "motion v2 + adapter + retention",
     "motion v2 + adapter, dual guidance",
 )
@@ -34,6 +35,7 @@ OF_EVOLVED = ("AnimateDiff-Evolved v1", "AnimateDiff-Evolved v2")
 ADDED = (
     ("motion v2", "base"),
     ("motion v2 + adapter", "motion v2"),
+    ("motion v2 + adapter, fast", "motion v2"),
     ("motion v2 + adapter + retention", "motion v2 + adapter"),
 )
 """What is shown operation by operation: the first less the second."""

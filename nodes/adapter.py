@@ -57,6 +57,15 @@ class ApplyAdapter(io.ComfyNode):
                     tooltip="From Strength over Time and Space. Factors on strength; without them it is even.",
                 ),
                 *low_pass_inputs("More motion: share of the picture's resolution that the early steps attend to."),
+                io.Boolean.Input(
+                    "fast",
+                    default=False,
+                    optional=True,
+                    tooltip=(
+                        "Attend to half of the picture's width and height at the UNet's highest resolution, where the "
+                        "adapter spends most of its time. Off: all of it, as trained."
+                    ),
+                ),
             ],
             outputs=[io.Model.Output(display_name="MODEL")],
         )
@@ -72,6 +81,7 @@ class ApplyAdapter(io.ComfyNode):
         strengths: StrengthSchedule | None = None,
         early_detail: float = 1.0,
         early_end: float = 0.2,
+        fast: bool = False,
     ) -> io.NodeOutput:
-        applied = apply_adapter(model, adapter, strength, strengths, LowPass(early_detail, early_end))
+        applied = apply_adapter(model, adapter, strength, strengths, LowPass(early_detail, early_end), fast)
         return io.NodeOutput(hold(applied, reference.latent, reference.others) if hold_first_frame else applied)

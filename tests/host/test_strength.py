@@ -29,6 +29,7 @@ from small import (
     ksample,
     reference,
     reference_latent,
+    relative_error,
     small_adapter,
     small_model,
     small_motion,
@@ -128,6 +129,30 @@ def test_frames_look_at_every_clean_frame() -> None:
     both = torch.cat([clips[:, 0], clips[:, 2]], dim=1)
     expected = adapter(site, clips, attention.to_k(both), attention.to_v(both))
     torch.testing.assert_close(found, expected.flatten(0, 1))
+
+
+def test_fast_halves_what_the_highest_resolution_attends_to() -> None:
+    """Every second token there; elsewhere nothing changes."""
+    unet, adapter = unet_of(small_model().model), small_adapter().model
+    x = torch.randn(FRAMES, SIDE * SIDE, 32, generator=torch.Generator().manual_seed(1))
+    found = residual(View(FRAMES, (SIDE, SIDE), fast=True), unet, adapter, x)
+    site = Site("down", 0, 0)
+    fewer = x[:1].unflatten(1, (SIDE, SIDE))[:, ::2, ::2].flatten(1, 2)
+    attention = transformer_at(unet, site).attn1
+    expected = adapter(site, x[None], attention.to_k(fewer), attention.to_v(fewer))
+    torch.testing.assert_close(found, expected[0])
+    below = View(FRAMES, (2 * SIDE, 2 * SIDE), fast=True)
+    assert torch.equal(residual(below, unet, adapter, x), residual(replace(below, fast=False), unet, adapter, x))
+
+
+@pytest.mark.parametrize("strengths", [None, HALF], ids=["plain", "strengths"])
+def test_fast_changes_little(strengths: StrengthSchedule | None) -> None:
+    model = apply_motion(small_model(), small_motion(), 1.0, "auto")
+    clips = [
+        ksample(hold_first_frame(apply_adapter(model, small_adapter(), 1.0, strengths, fast=fast), reference_latent()))
+        for fast in (False, True)
+    ]
+    assert 0 < relative_error(*clips) < 0.2
 
 
 def two_pictures(base: ModelPatcher, frame: int) -> ModelPatcher:

@@ -43,8 +43,8 @@ def apply_adapter(
     """A clone of ``model`` in which every frame attends to the first one, ``strength`` times.
 
     ``strengths`` are factors on it over time and space. ``low_pass`` softens what the early steps attend to. ``fast``
-    halves the resolution of what is attended to at the UNet's widest level. Further frames that are held without noise
-    are attended to as the first one is. At strength 0 nothing is computed.
+    halves the width and height of what is attended to at the UNet's highest resolution. Further frames that are held
+    without noise are attended to as the first one is. At strength 0 nothing is computed.
 
     Raises:
         ModelMismatchError: adapter and model do not belong together.
@@ -99,7 +99,7 @@ class View:
         clean: places of the frames in each clip that have no noise.
         weights: from the size of a feature map and a tensor of its type to factors (F, N, 1).
         detail: share of the width and height of the clean frames that the others attend to.
-        fast: at the widest level, half of that.
+        fast: at the latent's own resolution, half of that.
     """
 
     num_frames: int
@@ -152,7 +152,7 @@ def adapter_patches(
     unet: UNetModel, adapter: I2VAdapter, view: View, kept: dict[nn.Module, Tensor]
 ) -> tuple[Attention1Patch, Attention1Patch, Attention1OutputPatch]:
     """The host's patches around a self-attention. ``extra`` is one and the same dictionary in all of them."""
-    layers, widest = unet.num_res_blocks[0], min(adapter.widths.values())
+    layers = unet.num_res_blocks[0]
 
     def remember(
         states: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]
@@ -173,7 +173,7 @@ def adapter_patches(
         attention = transformer_at(unet, site).attn1
         projected = [kept.pop(layer, None) for layer in (attention.to_k, attention.to_v)]
         usable = untouched and view.detail == 1.0 and not any(whole is None for whole in projected)
-        halved = view.fast and adapter.widths[site] == widest
+        halved = view.fast and size == view.latent
 
         def keys_and_values(rows: slice) -> KeysAndValues:
             if usable:
