@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -196,3 +197,40 @@ def memory(tensors: Iterable[Tensor]) -> int:
 def _bytes(tensor: Tensor) -> int:
     sizes = [size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride]
     return int(torch.Size(sizes).numel()) * tensor.element_size()
+
+
+class Peak(TorchDispatchMode):
+    """The bytes of a card that are in use at once.
+
+    Attributes:
+        highest: of what was made in the block.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.highest = self._now = 0
+        self._storages: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {storage_of(leaf)._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        result = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.is_cuda and storage_of(leaf)._cdata not in given | self._storages:
+                self._keep(storage_of(leaf))
+        return result
+
+    def _keep(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        self._storages.add(key)
+        self._now += size
+        self.highest = max(self.highest, self._now)
+        weakref.finalize(storage, self._free, key, size)
+
+    def _free(self, key: int, size: int) -> None:
+        self._storages.discard(key)
+        self._now -= size
+
+
+def storage_of(tensor: Tensor) -> torch.UntypedStorage:
+    """What views of one tensor share."""
+    return tensor.untyped_storage()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import comfy.ldm.modules.attention
@@ -16,7 +16,7 @@ import comfy.model_management
 import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
-from counting import Ledger, counted
+from counting import FusedAttention, Ledger, Peak, counted
 from evolved import with_evolved_motion
 from fake_tensors import CUDA, HALF, built_on_card, fake_tensors
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ from firstframe.sampling.guidance import DualGuidance
 from firstframe.sites import SD15
 
 MEMORY = 2**40
+Sampler = TypeVar("Sampler", bound=comfy.samplers.Sampler)
 MOTION = {
     "v1": MotionConfig(SD15.block_out_channels, SD15.layers_per_block, False, 24, pooled_unet_norms=True),
     "v2": MotionConfig(SD15.block_out_channels, SD15.layers_per_block, True, 32),
@@ -49,6 +50,7 @@ def a_card() -> Iterator[None]:
         "get_torch_device": lambda: CUDA,
         "unet_offload_device": lambda: CUDA,
         "unet_dtype": lambda *_, **__: HALF,
+        "should_use_fp16": lambda *_, **__: True,
         "get_free_memory": lambda *_, **__: MEMORY,
         "load_models_gpu": lambda models, *_, **__: [model.inject_model() for model in models],
     }
@@ -97,6 +99,18 @@ class Clip:
         return Reference(image, torch.randn(1, *self.shape[1:], device=CUDA))
 
 
+class SecondEvaluation(comfy.samplers.Sampler):
+    """A sampler of two steps. The memory of the second is watched: the first makes what the others keep."""
+
+    def sample(
+        self, guider: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor, *_: Any
+    ) -> Tensor:
+        for _step in range(2):
+            with FusedAttention(Ledger()), Peak() as self.peak:
+                denoised: Tensor = guider(noise, sigmas[0] * noise.new_ones(len(noise)), **extra_args)
+        return denoised
+
+
 class OneEvaluation(comfy.samplers.Sampler):
     """A sampler whose only step is counted."""
 
@@ -110,13 +124,12 @@ class OneEvaluation(comfy.samplers.Sampler):
             return guider(noise, sigmas[0] * noise.new_ones(len(noise)), **extra_args)
 
 
-def count_step(guider: comfy.samplers.CFGGuider, clip: Clip) -> Ledger:
-    """What one step does, guidance included."""
-    sampler = OneEvaluation()
+def run_through(guider: comfy.samplers.CFGGuider, clip: Clip, sampler: Sampler) -> Sampler:
+    """The sampler, after a sampling of a clip."""
     noise, latent = torch.ones(clip.shape, device=CUDA), torch.zeros(clip.shape, device=CUDA)
     guider.sample(noise, latent, sampler, torch.tensor([5.0, 0.0]), seed=0)
     guider.model_patcher.eject_model()
-    return sampler.ledger
+    return sampler
 
 
 def guided(model: ModelPatcher, prompts: list[Any]) -> comfy.samplers.CFGGuider:
@@ -188,4 +201,17 @@ def count_steps(clip: Clip, ways: Iterable[str]) -> dict[str, Ledger]:
     """A guided step in each of the ways."""
     with a_card():
         parts = Parts(clip)
-        return {way: count_step(GUIDERS[way](parts), clip) for way in ways}
+        return {way: run_through(GUIDERS[way](parts), clip, OneEvaluation()).ledger for way in ways}
+
+
+def peaks(clip: Clip, ways: Iterable[str]) -> dict[str, Any]:
+    """The highest memory of a step in each of the ways, and what the host is told, in MiB."""
+    with a_card(), patch.object(comfy.model_management, "pytorch_attention_flash_attention", lambda: True):
+        parts, mebibyte = Parts(clip), 2**20
+        shape, control = (2 * clip.frames, *clip.shape[1:]), parts.retained[0][0][1]["control"]
+        found = {way: run_through(GUIDERS[way](parts), clip, SecondEvaluation()).peak.highest for way in ways}
+        return {
+            "peaks": {way: peak / mebibyte for way, peak in found.items()},
+            "estimate": parts.base.model.memory_required(shape) / mebibyte,
+            "reported": control.inference_memory_requirements(HALF) / mebibyte,
+        }

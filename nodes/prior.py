@@ -85,8 +85,8 @@ class SimilarityPrior(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip=(
-                        "p of the paper: the share of the picture's latent that is kept, the rest is blurred. 1 keeps "
-                        "all; smaller is steadier in the paper, larger with the tiny model."
+                        "Share of the picture's latent that the start keeps unblurred; the paper's p is 1 minus this. "
+                        "1 keeps all and is the steadiest, less moves more."
                     ),
                 ),
                 *blur_inputs(),

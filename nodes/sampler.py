@@ -74,8 +74,8 @@ class Sampler(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip=(
-                        "p: share of the picture's latent that the start keeps unblurred; smaller is steadier in the "
-                        "paper, larger with the tiny model."
+                        "Share of the picture's latent that the start keeps unblurred; the paper's p is 1 minus this. "
+                        "1 keeps all and is the steadiest, less moves more."
                     ),
                 ),
                 *refinement_inputs(),

@@ -24,7 +24,6 @@ from .options import (
     Start,
     Steps,
     TextScale,
-    check_writable,
     guidance_of,
     load_model,
 )
@@ -150,11 +149,10 @@ def _sheet_of(out: Path) -> Path:
 
 def _check_output(out: Path, fps: float) -> None:
     """Refuse what could not be written after sampling."""
-    from ..clips.video import check_format
+    from ..clips.video import check_format, check_place
 
     check_format(out, fps)
-    for path in (out, _sheet_of(out)):
-        check_writable(path)
+    check_place(_sheet_of(out))
 
 
 def _warn(prompts: list[str], width: int, height: int) -> None:

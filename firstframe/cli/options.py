@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +27,10 @@ TextScale = Annotated[
     typer.Option(help="How much more the text counts than without it; 1 = neutral. As --cfg if not given."),
 ]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same clip.")]
-Keep = Annotated[float, typer.Option(help="p: share of the picture that the start keeps sharp, 0 to 1.")]
+Keep = Annotated[
+    float,
+    typer.Option(help="Share of the image that the start keeps sharp, 0 to 1 (1 - the paper's p). Less moves more."),
+]
 Start = Annotated[
     float, typer.Option(help="t0: where in the noise schedule to start, up to 1; less is nearer to the picture.")
 ]
@@ -44,25 +46,6 @@ def guidance_of(cfg: float, image_scale: float | None, text_scale: float | None)
     if image_scale is None and text_scale is None:
         return None
     return DualGuidance(1.0 if image_scale is None else image_scale, cfg if text_scale is None else text_scale)
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written at the end of a long run; its folder need not exist yet.
-
-    Raises:
-        FirstFrameError: a part of the path is a file, the path is a folder, or the folder may not be written to.
-    """
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise FirstFrameError(f"cannot write {str(path)!r}: {error.strerror}") from error
-    if path.suffix and path.is_dir():
-        raise FirstFrameError(f"cannot write {str(path)!r}: it is a folder")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not os.access(folder, os.W_OK):
-        raise FirstFrameError(f"cannot write {str(path)!r}: no permission to write to {str(folder)!r}")
 
 
 def resolve_device(name: str) -> torch.device:

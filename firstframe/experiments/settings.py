@@ -8,7 +8,7 @@ SETTINGS = {
     "steps": "sampling steps (DDIM)",
     "cfg": "guidance, 1 = none; not used with dual guidance",
     "seed": "of the noise; every scene adds a number of its own",
-    "keep_probability": "p of the frame similarity prior: share of the image that the start keeps sharp",
+    "keep_probability": "of the prior: share of the image that the start keeps sharp; the paper's p is 1 minus it",
     "start_time": "t0: where in the noise schedule sampling starts",
     "blur_kernel": "side of the prior's blur, in latent pixels",
     "blur_sigma": "its standard deviation, in latent pixels",

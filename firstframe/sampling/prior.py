@@ -17,14 +17,19 @@ _MASK_STREAM = 0x46495253545F4652
 
 @dataclass(frozen=True)
 class Knobs:
-    """The prior's two knobs: t0, the share of the noise schedule that is sampled, and p, the share that stays sharp."""
+    """The prior's two knobs.
+
+    Attributes:
+        start_time: t0, the share of the noise schedule that is sampled, in (0, 1].
+        keep_probability: the share of the image's latent that stays sharp, in [0, 1]; the paper's p is 1 minus it.
+    """
 
     start_time: float
     keep_probability: float
 
 
 MOTION = {"subtle": Knobs(0.7, 1.0), "balanced": Knobs(0.9, 1.0), "lively": Knobs(1.0, 0.9)}
-"""From less motion to more. In this order both by the paper's Table 2 (flow .19, .42, .99) and with the tiny model."""
+"""From less motion to more, as measured with the tiny model."""
 
 
 def mask_generator(seed: int) -> torch.Generator:
@@ -33,14 +38,14 @@ def mask_generator(seed: int) -> torch.Generator:
 
 
 def draw_mask(shape: tuple[int, ...], keep_probability: float, generator: torch.Generator) -> Tensor:
-    """M_p: a boolean mask of ``shape``, each element true (kept) with probability p in [0, 1]."""
+    """M: a boolean mask of ``shape``, each element true (kept) with ``keep_probability`` in [0, 1]."""
     return torch.rand(shape, generator=generator) >= 1.0 - keep_probability
 
 
 def degrade(frames: Tensor, mask: Tensor, blur_kernel: int = 9, blur_sigma: float = 18.0) -> Tensor:
     """D(x) of the frame similarity prior (arXiv 2312.16693, Section 3.3).
 
-    ``D(x) = M_p * x + (1 - M_p) * GaussianBlur(x)`` on ``frames`` (B, C, F, H, W) with a boolean
+    ``D(x) = M * x + (1 - M) * GaussianBlur(x)`` on ``frames`` (B, C, F, H, W) with a boolean
     ``mask`` of the same shape. The first frame stays as it is. Kernel (odd) and sigma are in latent pixels.
     A FirstFrameError tells that the kernel is even, a PictureError that the picture is too small for it.
     """

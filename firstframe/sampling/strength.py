@@ -31,7 +31,7 @@ class Curve:
         for part in text.split(",") if text.strip() else ():
             match = _POINT.fullmatch(part)
             if match is None:
-                raise FirstFrameError(f"{part.strip()!r} is no point of a curve: write 'position: value, ...'")
+                raise FirstFrameError(f"{part.strip()!r} is not a point of a curve: write 'position: value, ...'")
             points.append((float(match[1]), float(match[2])))
         positions = [position for position, _ in points]
         if positions != sorted(set(positions)):

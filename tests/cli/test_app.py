@@ -12,9 +12,8 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 from firstframe.cli.app import app
-from firstframe.cli.options import check_writable
 from firstframe.clips.reference import prepare_picture
-from firstframe.clips.video import read_clip
+from firstframe.clips.video import check_place, read_clip
 from firstframe.errors import FirstFrameError
 
 FAST = ["--frames", "3", "--steps", "2", "--width", "64", "--height", "48"]
@@ -186,8 +185,8 @@ def test_measure_claims(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--fps", "0"], "fps must be a number above 0, got 0"),
-        (["--fps", "nan"], "fps must be a number above 0, got nan"),
+        (["--fps", "0"], "fps must be from 0.01 to 500, got 0"),
+        (["--fps", "nan"], "fps must be from 0.01 to 500, got nan"),
         (["--cfg", "nan"], "cfg must be a finite number, got nan"),
         (["--strength", "nan"], "strength of adapter must be a finite number, got nan"),
         (["--retention", "--retention-strength", "inf"], "strength of retention must be a finite number, got inf"),
@@ -213,7 +212,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sampled(run
     (picture.parent / "folder.mp4").mkdir()
     (picture.parent / "clip_frames.png").mkdir()
     says = {
-        picture / "x.mp4": "Not a directory",
+        picture / "x.mp4": "is a file, not a folder",
         picture.parent / "folder.mp4": "it is a folder",
         picture.parent / "clip.mp4": "clip_frames.png': it is a folder",
         picture.parent / ("x" * 300 + ".mp4"): "File name too long",
@@ -225,8 +224,8 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sampled(run
 def test_a_folder_without_permission(monkeypatch, tmp_path):
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
     with pytest.raises(FirstFrameError, match="no permission to write"):
-        check_writable(tmp_path / "new" / "clip.mp4")
-    check_writable(tmp_path.parent / "clip.mp4")
+        check_place(tmp_path / "new" / "clip.mp4")
+    check_place(tmp_path.parent / "clip.mp4")
 
 
 def test_words_that_the_model_does_not_know_are_named(run, picture):
@@ -244,6 +243,5 @@ def test_a_size_that_takes_long_is_said(run, picture):
 
 
 def test_out_is_report(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("firstframe.experiments.prior.TABLE", [(1.0, 1.0)])
     result = run("measure", "prior", "--scenes", "1", "--steps", "1", "--out", tmp_path / "prior")
     assert result.exit_code == 0 and (tmp_path / "prior" / "report.html").exists()

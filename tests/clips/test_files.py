@@ -52,7 +52,7 @@ def test_writers_at_the_same_time_without_links(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_links")
 def test_a_kill_leaves_nothing_under_the_final_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target, finished = tmp_path / "clip.webp", tmp_path / f"{UNFINISHED}1.webp"
+    target, finished = tmp_path / "clip.webp", tmp_path / f"{UNFINISHED}{'0a' * 16}.webp"
     finished.write_bytes(b"a clip")
     monkeypatch.setattr(Path, "replace", lambda *_: os._exit(9))
     if (child := os.fork()) == 0:

@@ -110,7 +110,7 @@ def test_predictions_belong_to_their_conditionings(
     told.model.set_model_sampler_post_cfg_function(lambda args: branches.update(guider.conds) or args["denoised"])
     guider = dual_guider(told.model, prompts, *scales)
     run(guider)
-    weakest = "image" if scales[0] == 1.0 else "none"
+    weakest = "image" if scales[0] == 1.0 else "uncond"
     assert len(told.steps) == STEPS
     for args, (positive, negative) in zip(told.steps, told.predicted, strict=True):
         assert args["cond"] is branches["full"]

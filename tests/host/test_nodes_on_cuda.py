@@ -29,7 +29,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_f
 from comfyui_firstframe_pack.firstframe.bindings.comfy.guidance import DualGuider
 from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import apply_image_tokens, with_tokens
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
-from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_retention
+from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import RetentionControl, apply_retention
 from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import HOST, managed
 from comfyui_firstframe_pack.firstframe.bindings.comfy.windows import apply_windows
 from comfyui_firstframe_pack.firstframe.clips.reference import Reference
@@ -241,6 +241,20 @@ def test_image_tokens(guidance: DualGuidance | None) -> None:
     hosts_own = waits_of(Case(), base(), prompts)
     found = waits_of(Case(guidance=guidance), *with_image_tokens(adapted(base()), prompts))
     assert not [wait for wait in found if wait not in hosts_own]
+
+
+def test_the_branch_computes_in_the_hosts_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in fp32 that the host runs in halves."""
+    types, merge = set(), RetentionControl.control_merge
+
+    def merged(self: RetentionControl, control: Any, previous: Any, dtype: Any) -> Any:
+        out = merge(self, control, previous, dtype)
+        types.update(residual.dtype for residual in out["output"])
+        return out
+
+    monkeypatch.setattr(RetentionControl, "control_merge", merged)
+    waits_of(Case(guidance=DUAL), moving(base()), retained([prompt(), prompt()]))
+    assert types == {torch.float16}
 
 
 def test_a_planted_wait_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import comfy.supported_models
 import pytest
 import torch
@@ -10,11 +12,24 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adap
 from comfyui_firstframe_pack.firstframe.bindings.comfy.build import build_unet, host_config
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
+from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_retention
 from comfyui_firstframe_pack.firstframe.errors import FramesError, ModelMismatchError, WeightsError
 from comfyui_firstframe_pack.firstframe.modules.i2v_adapter import I2VAdapter
 from comfyui_firstframe_pack.firstframe.modules.motion import MotionConfig, MotionModule
-from comfyui_firstframe_pack.firstframe.sites import SD15
-from small import SMALL, ksample, random_unet, reference_latent, small_adapter, small_model, small_motion, start_latent
+from comfyui_firstframe_pack.firstframe.sites import SD15, UNetConfig
+from small import (
+    SMALL,
+    conditioning,
+    ksample,
+    random_unet,
+    reference,
+    reference_latent,
+    small_adapter,
+    small_model,
+    small_motion,
+    small_retention,
+    start_latent,
+)
 from torch import nn
 
 SDXL_UNET = {
@@ -33,6 +48,22 @@ SDXL_UNET = {
 }
 
 
+SD2_UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "channel_mult": [1, 2, 4, 4],
+    "num_res_blocks": [2, 2, 2, 2],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_middle": 1,
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "use_spatial_transformer": True,
+    "num_heads": -1,
+    "num_head_channels": 64,
+    "legacy": False,
+}
+
+
 def patcher(module: nn.Module) -> ModelPatcher:
     return ModelPatcher(module, torch.device("cpu"), torch.device("cpu"))
 
@@ -48,10 +79,46 @@ def test_sd15_parts_on_sdxl(sdxl: ModelPatcher) -> None:
     with torch.device("meta"):
         motion = MotionModule(MotionConfig(SD15.block_out_channels, 2, mid=False, max_frames=24))
         adapter = I2VAdapter(SD15.attention_sites, SD15.num_heads)
-    with pytest.raises(ModelMismatchError, match=r"motion module .* down_3_0, .*\(SDXL\) has no such place"):
+    with pytest.raises(ModelMismatchError, match=r"motion module .* down_3_0, .*\(SDXL\) has no such site"):
         apply_motion(sdxl, patcher(motion), 1.0, "auto")
-    with pytest.raises(ModelMismatchError, match=r"I2V adapter .* down_0_0, .*\(SDXL\) has no such place"):
+    with pytest.raises(ModelMismatchError, match=r"I2V adapter .* down_0_0, .*\(SDXL\) has no such site"):
         apply_adapter(sdxl, patcher(adapter), 1.0)
+
+
+def test_sd15_parts_on_sd2() -> None:
+    """As wide as SD1.5, so that its parts would pass unnoticed."""
+    settings = {**comfy.supported_models.SD20.unet_config, **SD2_UNET}
+    description = comfy.supported_models.SD20(settings)
+    description.set_inference_dtype(torch.float32, None)
+    sd2 = patcher(description.get_model({}, device=torch.device("meta")))
+    with torch.device("meta"):
+        motion = MotionModule(MotionConfig(SD15.block_out_channels, 2, mid=False, max_frames=24))
+        adapter = I2VAdapter(SD15.attention_sites, SD15.num_heads)
+    for apply in (
+        lambda: apply_motion(sd2, patcher(motion), 1.0, "auto"),
+        lambda: apply_adapter(sd2, patcher(adapter), 1.0),
+    ):
+        with pytest.raises(ModelMismatchError, match=r"SD20.* Stable Diffusion 2: "):
+            apply()
+
+
+def test_an_adapter_with_other_heads() -> None:
+    adapter = patcher(I2VAdapter(SMALL.attention_sites, 2 * SMALL.num_heads))
+    with pytest.raises(ModelMismatchError, match=r"needs 8 attention heads at down_0_0, .* has 4"):
+        apply_adapter(small_model(), adapter, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("unet", "says"),
+    [
+        (replace(SMALL, block_out_channels=(32, 96)), "needs 96 channels at down_1_0, .* has 64 channels"),
+        (replace(SMALL, cross_attention_dim=16), "needs text embeddings of 16 channels, .* has 32"),
+    ],
+)
+def test_a_branch_for_another_unet(unet: UNetConfig, says: str) -> None:
+    prompts = apply_retention([conditioning(1), conditioning(2)], small_retention(unet), reference(), 1.0, 0.0, 1.0)
+    with pytest.raises(ModelMismatchError, match=f"the retention branch was made for another model: it {says}"):
+        ksample(small_model(), prompts=prompts)
 
 
 def test_sd15_parts_on_sd15() -> None:
@@ -74,7 +141,7 @@ def test_parts_of_another_width() -> None:
 
 def test_a_model_that_is_no_unet() -> None:
     transformer = small_model()
-    transformer.add_object_patch("diffusion_model", nn.Identity())
+    transformer.model.diffusion_model = nn.Identity()
     with pytest.raises(ModelMismatchError, match="no Stable Diffusion UNet"):
         apply_motion(transformer, small_motion(), 1.0, "auto")
 

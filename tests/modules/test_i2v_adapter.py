@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
+from torch.nn import functional
 
+from firstframe.modules.backend import scaled_dot_product_attention
 from firstframe.modules.i2v_adapter import CrossFrameAttention, I2VAdapter
 from firstframe.sites import SD15, Site
 
@@ -60,3 +63,15 @@ def test_scale_multiplies_the_residual(generator: torch.Generator) -> None:
     key0, value0 = torch.randn(2, 1, 4, 8, generator=generator)
     site = Site("down", 0, 0)
     torch.testing.assert_close(adapter(site, x, key0, value0, scale=0.25), adapter(site, x, key0, value0) / 4)
+
+
+def test_large_batches_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, key, value = torch.randn(3, 7, 5, 8)
+    whole = scaled_dot_product_attention(query, key, value, 2)
+    monkeypatch.setattr("firstframe.modules.backend.BATCH_LIMIT", 3)
+    attend, batches = functional.scaled_dot_product_attention, []
+    monkeypatch.setattr(
+        functional, "scaled_dot_product_attention", lambda q, k, v: batches.append(len(q)) or attend(q, k, v)
+    )
+    torch.testing.assert_close(scaled_dot_product_attention(query, key, value, 2), whole)
+    assert batches == [3, 3, 1]

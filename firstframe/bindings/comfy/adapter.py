@@ -57,7 +57,7 @@ def apply_adapter(
         if strength == 0.0 or call.blind:
             return call.run(call.options)
         if call.num_frames < 2:
-            raise FramesError("one frame is no clip: set the latent's batch_size to the number of frames")
+            raise FramesError("a clip needs at least two frames: set the latent's batch_size to the number of frames")
         held = call.options.get(HELD_FRAMES, (0,))
         height, width = call.x.shape[2:]
         view = View(

@@ -139,7 +139,7 @@ def _sample(pictures: Pictures) -> Any:
 def _check_clip(latent: Tensor, noise: Tensor) -> None:
     """Does a latent batch (F, C, H, W) fit the picture?"""
     if noise.shape[0] < 2:
-        raise FramesError("one frame is no clip: set the latent's batch_size to the number of frames")
+        raise FramesError("a clip needs at least two frames: set the latent's batch_size to the number of frames")
     if noise.shape[1] != latent.shape[1]:
         raise ModelMismatchError(
             f"the reference has {latent.shape[1]} latent channels, the sampled latent has {noise.shape[1]}: "

@@ -29,7 +29,7 @@ from .preview import preview_all_frames
 from .step import share_steps, step_of
 
 AS_THE_HOST: tuple[Branch, ...] = ("full", "uncond", "image")
-"""The order of the host's samplers: some packs take the first of a call for the prompt, the second for the negative."""
+"""The host's order: SAG and others take the first of a call for the prompt, the second for the negative."""
 
 EARLY = "early "
 CLIP = 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from torch import Tensor
 
 PREVIEW_KEY = "firstframe_preview"
 FRAMES_PER_SECOND = 8
+SHARE = 0.05
+"""Of the time that decoding may take from sampling: slow decoders show fewer frames."""
 
 Callback = Callable[[int, Tensor, Tensor, int], None]
 
@@ -88,17 +91,23 @@ class Player(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Called by the thread. A pack that previews in its own way answers with no picture: it is left alone."""
-        shown = 0
+        """Called by the thread. A pack that previews in its own way answers with no image: it is left alone."""
+        shown, pause = 0, 1 / FRAMES_PER_SECOND
+        decoded: dict[int, Image.Image] = {}
+        frames = self.frames
         with torch.inference_mode():
-            while not self.closed.wait(1 / FRAMES_PER_SECOND):
-                frames = self.frames
+            while not self.closed.wait(pause):
+                if frames is not self.frames:
+                    frames, decoded = self.frames, {}
                 if len(frames) < 2:
                     continue
-                picture = self.previewer.decode_latent_to_preview(frames[shown % len(frames)])
-                if not isinstance(picture, Image.Image):
+                index, start = shown % len(frames), time.monotonic()
+                if index not in decoded:
+                    decoded[index] = self.previewer.decode_latent_to_preview(frames[index])
+                if not isinstance(decoded[index], Image.Image):
                     return
-                asyncio.run(ComfyAPI.Execution().set_progress(*self.done, self.node_id, picture))
+                pause = max(1 / FRAMES_PER_SECOND, (time.monotonic() - start) / SHARE)
+                asyncio.run(ComfyAPI.Execution().set_progress(*self.done, self.node_id, decoded[index]))
                 shown += 1
 
 

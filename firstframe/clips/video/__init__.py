@@ -3,7 +3,7 @@
 from .audio import Sound
 from .clip import VideoClip
 from .contact_sheet import contact_sheet
-from .formats import FORMATS, Format, check_format
+from .formats import FORMATS, Format, check_format, check_place
 from .frames import to_uint8
 from .read import read_clip
 from .write import write_clip
@@ -14,6 +14,7 @@ __all__ = [
     "Sound",
     "VideoClip",
     "check_format",
+    "check_place",
     "contact_sheet",
     "read_clip",
     "to_uint8",

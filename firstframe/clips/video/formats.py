@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,10 +84,25 @@ def check_format(path: str | Path, fps: float = 8.0) -> None:
     path = Path(path)
     check_fps(fps)
     is_folder = format_of(path).suffix == ""
-    if is_folder and (path.is_file() or (path.is_dir() and any(path.iterdir()))):
-        raise FirstFrameError(f"{str(path)!r} is there already; name another folder for the png files")
-    if path.is_dir() and not is_folder:
+    try:
+        if is_folder and (path.is_file() or (path.is_dir() and any(path.iterdir()))):
+            raise FirstFrameError(f"{str(path)!r} is there already; name another folder for the png files")
+        check_place(path / "frame.png" if is_folder else path)
+    except OSError as error:
+        raise FirstFrameError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+
+def check_place(path: Path) -> None:
+    """Check that a file can be written at ``path``; its folder need not exist yet.
+
+    Raises:
+        FirstFrameError: a part of the path is a file, the path is a folder, or the folder may not be written to.
+        OSError: the file system refuses such a name.
+    """
+    if path.is_dir():
         raise FirstFrameError(f"cannot write {str(path)!r}: it is a folder; name a file")
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir():
         raise FirstFrameError(f"cannot write {str(path)!r}: {str(nearest)!r} is a file, not a folder")
+    if not os.access(nearest, os.W_OK):
+        raise FirstFrameError(f"cannot write {str(path)!r}: no permission to write to {str(nearest)!r}")
