@@ -20,6 +20,7 @@ class Fleet:
         self.servers, self._rules, self._view = servers, rules, view
         self._down_since: dict[Server, float] = {}
         self._failures: Counter[Server] = Counter()
+        self._asking = {server: asyncio.Lock() for server in servers}
         self.gave_up = asyncio.Event()
 
     def is_up(self, server: Server) -> bool:
@@ -50,15 +51,20 @@ class Fleet:
             server: One that is down.
             probe: Why it cannot be given jobs now; None if it can.
         """
+        async with self._asking[server]:  # the slots of a server wait for one of them
+            if not self.is_up(server):
+                await self._ask_until_back(server, probe)
+
+    async def _ask_until_back(self, server: Server, probe: Callable[[Server], Awaitable[str | None]]) -> None:
         if self._failures[server] > 1:
             await asyncio.sleep(min(PROBE_WAIT * 2.0 ** (self._failures[server] - 2), LONGEST_PROBE_WAIT))
         wait = PROBE_WAIT
-        while await probe(server) and not self.is_up(server):  # another slot may have found it back meanwhile
+        while await probe(server):
             self._give_up_without_servers()
             await asyncio.sleep(wait)
             wait = min(2 * wait, LONGEST_PROBE_WAIT)
-        if self._down_since.pop(server, None):
-            self._view.note(f"back: {server.url}")
+        del self._down_since[server]
+        self._view.note(f"back: {server.url}")
 
     def _give_up_without_servers(self) -> None:
         if self.up() or self.gave_up.is_set():

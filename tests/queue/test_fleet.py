@@ -30,20 +30,18 @@ def scene(act: Callable[[Fleet, Server], object], rules: Rules | None = None) ->
     return view
 
 
-def test_two_that_wait_for_one_server_may_see_it_differently() -> None:
+def test_of_several_that_wait_for_a_server_one_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = ["trouble", None]
+
     async def act(fleet: Fleet, server: Server) -> None:
-        async def slow_and_bad(_: Server) -> str:
-            await asyncio.sleep(0.05)
-            return "trouble"
+        async def probe(_: Server) -> str | None:
+            await asyncio.sleep(0.01)
+            return answers.pop(0)
 
-        async def good(_: Server) -> None:
-            return None
+        await asyncio.wait_for(asyncio.gather(*(fleet.until_back(server, probe) for _ in range(3))), 0.5)
+        assert fleet.is_up(server) and not answers
 
-        await asyncio.wait_for(
-            asyncio.gather(fleet.until_back(server, slow_and_bad), fleet.until_back(server, good)), 0.5
-        )
-        assert fleet.is_up(server)
-
+    monkeypatch.setattr(module, "PROBE_WAIT", 0.01)
     assert scene(act).notes == ["gone: no answer", "back: http://127.0.0.1:9"]
 
 

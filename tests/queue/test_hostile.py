@@ -79,7 +79,7 @@ def test_chatter_on_the_websocket_changes_nothing(play: Callable[..., Batch], to
     play(scene)
 
 
-def test_a_server_that_never_keeps_its_word_is_asked_more_and_more_seldom(play: Callable[..., Batch]) -> None:
+def test_a_server_that_never_keeps_its_word_gets_no_job_twice(play: Callable[..., Batch]) -> None:
     jobs = jobs_of(10, seconds=0.1)
 
     async def scene(batch: Batch, hostile: FakeComfy, _: FakeComfy) -> None:
@@ -87,7 +87,7 @@ def test_a_server_that_never_keeps_its_word_is_asked_more_and_more_seldom(play: 
         await batch.run(jobs, RULES, LIMITS, tries=1)
         batch.check_done_once(jobs)
         times = Counter(post["extra_data"]["firstframe_queue"]["job"] for post in hostile.posted)
-        assert len(times) <= 4 and max(times.values()) == 1
+        assert len(times) > 1 and max(times.values()) == 1
 
     play(scene, servers=2)
 
