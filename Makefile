@@ -6,7 +6,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TORCH ?= 2.13.0
 GPU := $(shell nvidia-smi -L 2>/dev/null)
 
-.PHONY: demo test test-host locales lint types clean
+.PHONY: check demo test test-host locales lint types clean
+
+check: lint types test  # all that CI runs
 
 demo: $(BIN)/.standalone
 	$(BIN)/firstframe animate firstframe/tiny/example.png --prompt "a yellow star moves right quickly, still camera" -o demo/demo.mp4
@@ -24,8 +26,10 @@ locales: $(BIN)/.test  # locales/en, from what the nodes say of themselves; loca
 lint: $(BIN)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-types: $(BIN)/.dev
+types: $(BIN)/.dev  # the nodes import the package relatively, from a folder whose name need not be one of Python's
 	$(BIN)/mypy -p firstframe
+	mkdir -p $(VENV)/types && ln -sfn $(CURDIR) $(VENV)/types/pack
+	MYPYPATH=$(VENV)/types $(BIN)/mypy -p pack.nodes
 
 $(BIN)/.torch:
 	$(PYTHON) -m venv $(VENV)

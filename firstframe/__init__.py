@@ -1,3 +1,55 @@
-"""FirstFrame: image-to-video for Stable Diffusion 1.5, with the picture as the first frame."""
+"""FirstFrame: image-to-video for Stable Diffusion 1.5, with the image as the first frame.
 
-__version__ = "0.1.0"
+The names below are the public Python API. They are imported when they are first used, so that importing the package
+itself costs nothing. Everything else may move.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"  # also in pyproject.toml: the registry reads it there, ComfyUI runs the pack uninstalled
+
+_HOMES = {
+    "bindings.diffusers": (
+        "PartScales",
+        "Parts",
+        "Prompts",
+        "SamplingSettings",
+        "animatediff_scheduler",
+        "inject",
+        "sample",
+    ),
+    "clips.color": ("match_color",),
+    "clips.extend": ("join_clips", "split_at_best"),
+    "clips.reference": ("Reference", "prepare_picture"),
+    "clips.video": ("contact_sheet", "read_clip", "write_clip"),
+    "errors": ("FirstFrameError",),
+    "modules.backend": ("TORCH", "Backend"),
+    "modules.i2v_adapter": ("CrossFrameAttention", "I2VAdapter"),
+    "modules.image_prompt": ("ImageTokenAdapter", "Resampler"),
+    "modules.motion": ("MotionConfig", "MotionModule"),
+    "modules.retention": ("RetentionBranch", "RetentionConfig"),
+    "sampling.guidance": ("DualGuidance", "LowPass"),
+    "sampling.prior": ("frame_similarity_prior", "mask_generator"),
+    "sampling.schedule": ("Schedule",),
+    "sampling.strength": ("Curve", "StrengthSchedule"),
+    "sites": ("SD15", "Site", "UNetConfig"),
+    "tiny.model": ("TinyModel", "load_tiny"),
+    "tiny.pipeline": ("animate_sequence", "reference_of", "sample_clip"),
+    "weights": ("I2V_ADAPTER", "IMAGE_TOKENS", "MOTION_MODULE", "RESAMPLER", "RETENTION", "load", "save"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *_HOME_OF]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

@@ -84,4 +84,7 @@ class ApplyAdapter(io.ComfyNode):
         fast: bool = False,
     ) -> io.NodeOutput:
         applied = apply_adapter(model, adapter, strength, strengths, LowPass(early_detail, early_end), fast)
-        return io.NodeOutput(hold(applied, reference.latent, reference.others) if hold_first_frame else applied)
+        if not hold_first_frame:
+            return io.NodeOutput(applied)
+        assert reference.latent is not None, "Encode Reference Picture encodes"
+        return io.NodeOutput(hold(applied, reference.latent, reference.others))

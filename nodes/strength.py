@@ -82,5 +82,5 @@ class StrengthOverTimeAndSpace(io.ComfyNode):
         eighth: float,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        curves = (Curve.parse(text) for text in (over_steps, over_frames))
-        return io.NodeOutput(StrengthSchedule(*curves, (full, half, quarter, eighth), mask))
+        steps, frames = Curve.parse(over_steps), Curve.parse(over_frames)
+        return io.NodeOutput(StrengthSchedule(steps, frames, (full, half, quarter, eighth), mask))

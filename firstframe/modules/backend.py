@@ -22,8 +22,8 @@ BATCH_LIMIT = 2**15
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """Multi-head attention by torch: query ``(B, N, C)``, key and value ``(B, M, C)`` to ``(B, N, C)``."""
     if len(query) > BATCH_LIMIT:
-        parts = zip(*(tokens.split(BATCH_LIMIT) for tokens in (query, key, value)), strict=True)
-        return torch.cat([scaled_dot_product_attention(*part, num_heads) for part in parts])
+        parts = zip(*(torch.split(tokens, BATCH_LIMIT) for tokens in (query, key, value)), strict=True)
+        return torch.cat([scaled_dot_product_attention(q, k, v, num_heads) for q, k, v in parts])
     query, key, value = (rearrange(t, "b n (h d) -> b h n d", h=num_heads) for t in (query, key, value))
     return rearrange(functional.scaled_dot_product_attention(query, key, value), "b h n d -> b n (h d)")
 

@@ -165,14 +165,15 @@ def adapter_patches(
         return states, context, value
 
     def add(out: Tensor, extra: dict[str, Any]) -> Tensor:
-        site = Site.from_ldm(*extra["block"], layers)
+        stage, index = extra["block"]
+        site = Site.from_ldm(stage, index, layers)
         states, untouched = extra.pop(STATES), extra.pop(UNTOUCHED)
         if site not in adapter:
             return out
         size = size_of(view.latent, states.shape[1])
         attention = transformer_at(unet, site).attn1
-        projected = [kept.pop(layer, None) for layer in (attention.to_k, attention.to_v)]
-        usable = untouched and view.detail == 1.0 and not any(whole is None for whole in projected)
+        projected = [kept.pop(layer) for layer in (attention.to_k, attention.to_v) if layer in kept]
+        usable = untouched and view.detail == 1.0 and len(projected) == 2
         halved = view.fast and size == view.latent
 
         def keys_and_values(rows: slice) -> KeysAndValues:
@@ -183,7 +184,7 @@ def adapter_patches(
             return (_halved(key, size), _halved(value, size)) if halved else (key, value)
 
         for rows in view.seeing:
-            clips = states[rows].unflatten(0, (-1, view.num_frames))  # (B, F, N, C)
+            clips = _clips(states[rows], view)
             residual = adapter(site, clips, *keys_and_values(rows), view.strength)
             if view.weights is not None:
                 residual = residual * view.weights(size, residual)
@@ -193,9 +194,14 @@ def adapter_patches(
     return remember, compare, add
 
 
+def _clips(rows: Tensor, view: View) -> Tensor:
+    """(B*F, N, C) to (B, F, N, C)."""
+    return rows.reshape(-1, view.num_frames, *rows.shape[1:])
+
+
 def _clean(rows: Tensor, view: View) -> Tensor:
     """The frames without noise of clips (B*F, N, C), behind each other (B, R*N, C)."""
-    clips = rows.unflatten(0, (-1, view.num_frames))
+    clips = _clips(rows, view)
     if len(view.clean) == 1:
         return clips[:, view.clean[0]]
     return torch.cat([clips[:, place] for place in view.clean], dim=1)

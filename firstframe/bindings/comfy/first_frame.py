@@ -98,7 +98,7 @@ def _with_noise(x: Tensor, blind: Sequence[int], options: dict[str, Any]) -> Ten
 
     A call may show a part of the frames' width and height: the area of its conditionings.
     """
-    clips = x.unflatten(0, (len(options["cond_or_uncond"]), -1)).clone()
+    clips = x.reshape(len(options["cond_or_uncond"]), -1, *x.shape[1:]).clone()
     for place, frame in enumerate(frames_seen(options, clips.shape[1])):
         if frame in options[HELD_FRAMES]:
             for clip in blind:

@@ -82,7 +82,7 @@ class Player(threading.Thread):
 
     def show(self, denoised: Tensor, step: int, total: int) -> None:
         """From now on the frames of ``denoised``, (F, C, H, W) or (B, C, F, H, W)."""
-        clip = denoised.tensors[0] if denoised.is_nested else denoised
+        clip = denoised.tensors[0] if denoised.is_nested else denoised  # type: ignore[attr-defined]
         self.frames, self.done = frames_of(clip), (step, total)
 
     def close(self) -> None:
@@ -113,4 +113,4 @@ class Player(threading.Thread):
 
 def frames_of(clip: Tensor) -> list[Tensor]:
     """(F, C, H, W) to F times (1, C, H, W); the first of (B, C, F, H, W) to F times (1, C, 1, H, W)."""
-    return list(clip.split(1)) if clip.ndim == 4 else list(clip[:1].split(1, dim=2))
+    return list(torch.split(clip, 1) if clip.ndim == 4 else torch.split(clip[:1], 1, dim=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,21 +50,17 @@ class RetentionControl(ControlBase):
         if self.previous_controlnet is not None:
             previous = self.previous_controlnet.get_control(x_noisy, t, cond, batched_number, transformer_options)
         seeing = seeing_clips(cond)
-
-        def level() -> NoiseLevel:
-            return step_of(transformer_options).level(self.model_sampling, t)
-
+        level = partial(step_of(transformer_options).level, self.model_sampling, t)
         if self.strength == 0.0 or (seeing is not None and not any(seeing)) or not self._is_time(level):
             return previous
         num_frames = len(x_noisy) // batched_number
         frames = frames_seen(transformer_options, num_frames)
         text = self._text(cond, transformer_options, frames, x_noisy.device)
-        latents = self.model_sampling.calculate_input(t, x_noisy)
-        timestep = self.model_sampling.timestep(t)
-        found = self._residuals(*(only_seeing(rows, seeing) for rows in (latents, timestep, text)), num_frames)
+        of_call = (self.model_sampling.calculate_input(t, x_noisy), self.model_sampling.timestep(t), text)
+        latents, timestep, text = (only_seeing(rows, seeing) for rows in of_call)
+        found = self._residuals(latents, timestep, text, num_frames)
         if self.strengths is not None:
-            now = 1.0 if self.strengths.is_steady else self.strengths.over_steps.at(level().percent)
-            found = [self._weighted(residual, now, frames, tuple(x_noisy.shape[2:])) for residual in found]
+            found = self._weighted(found, self.strengths, level, frames, (x_noisy.shape[2], x_noisy.shape[3]))
         residuals = [zero_elsewhere(residual, seeing) for residual in found]
         return self.control_merge({"middle": [], "output": residuals}, previous, None)
 
@@ -90,11 +87,25 @@ class RetentionControl(ControlBase):
         features = self.once(clips.device, lambda: branch.encode(self.image.to(clips)))
         return branch(clips, timestep[::num_frames], text, features.expand(len(clips), -1, -1, -1))
 
-    def _weighted(self, residual: Tensor, now: float, frames: Sequence[int], latent: tuple[int, ...]) -> Tensor:
-        size = tuple(residual.shape[2:])
-        key = (size, tuple(frames), residual.device)
-        factors = self.once(key, lambda: self.strengths.over_space(frames, latent, size).to(residual))
-        return (residual.unflatten(0, (-1, len(frames))) * (now * factors)).flatten(0, 1)
+    def _weighted(
+        self,
+        residuals: Sequence[Tensor],
+        strengths: StrengthSchedule,
+        level: Callable[[], NoiseLevel],
+        frames: Sequence[int],
+        latent: tuple[int, int],
+    ) -> Sequence[Tensor]:
+        """Residuals (clips*F, C, h, w) times their strengths at this step."""
+        now = 1.0 if strengths.is_steady else strengths.over_steps.at(level().percent)
+
+        def weighted(residual: Tensor) -> Tensor:
+            size = (residual.shape[2], residual.shape[3])
+            key = (size, tuple(frames), residual.device)
+            factors = self.once(key, lambda: strengths.over_space(frames, latent, size).to(residual))
+            clips = residual.reshape(-1, len(frames), *residual.shape[1:])
+            return (clips * (now * factors)).flatten(0, 1)
+
+        return [weighted(residual) for residual in residuals]
 
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
         """Called by the host before sampling.

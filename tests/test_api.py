@@ -1,0 +1,32 @@
+"""The public Python API: every name is there, and importing the package costs nothing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import firstframe
+
+
+@pytest.mark.parametrize("name", firstframe.__all__)
+def test_every_name_is_there(name: str) -> None:
+    assert getattr(firstframe, name) is not None and name in dir(firstframe)
+
+
+def test_another_name_is_not() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'animate'"):
+        firstframe.animate  # noqa: B018
+
+
+def test_importing_it_imports_nothing_else() -> None:
+    code = "import sys, firstframe; sys.exit(bool({'torch', 'numpy', 'diffusers'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    pyproject = (Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")
+    assert re.search(r'^version = "(.*)"', pyproject, re.MULTILINE)[1] == firstframe.__version__
