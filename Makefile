@@ -8,8 +8,6 @@ GPU := $(shell nvidia-smi -L 2>/dev/null)
 
 .PHONY: check demo test test-host locales lint types clean
 
-check: lint types test  # all that CI runs
-
 demo: $(BIN)/.standalone
 	$(BIN)/firstframe animate firstframe/tiny/example.png --prompt "a yellow star moves right quickly, still camera" -o demo/demo.mp4
 
@@ -22,6 +20,8 @@ test-host: $(BIN)/.test
 
 locales: $(BIN)/.test  # locales/en, from what the nodes say of themselves; locales/zh is written by hand
 	FIRSTFRAME_FREEZE=1 $(BIN)/python tests/host/run.py -k test_english_is_what_the_nodes_say
+
+check: lint types test  # all that CI runs
 
 lint: $(BIN)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
