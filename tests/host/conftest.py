@@ -17,10 +17,12 @@ PACK = "comfyui_firstframe_pack"
 sys.path.insert(0, str(HOST))
 sys.path.insert(1, str(Path(__file__).parent))
 
+from device import in_process_options, use_full_precision  # noqa: E402
+
 
 def import_host() -> None:
     """ComfyUI reads its command line when it is imported."""
-    command, sys.argv = sys.argv, ["main.py", "--cpu"]
+    command, sys.argv = sys.argv, ["main.py", *in_process_options()]
     try:
         import comfy.options
 
@@ -48,6 +50,7 @@ from harness import Server, running_server  # noqa: E402
 
 def pytest_configure(config: pytest.Config) -> None:
     """The host's own warnings are not about the pack."""
+    use_full_precision()
     config.addinivalue_line("filterwarnings", "ignore::UserWarning")
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import websocket
+from device import server_options
 from PIL import Image
 from torch import Tensor
 
@@ -154,7 +155,15 @@ def running_server(
     for pack in packs:
         (folder / pack.name).symlink_to(pack, target_is_directory=True)
     port = _free_port()
-    options = ["--cpu", "--disable-auto-launch", "--disable-api-nodes", "--listen", "127.0.0.1", "--port", str(port)]
+    options = [
+        *server_options(),
+        "--disable-auto-launch",
+        "--disable-api-nodes",
+        "--listen",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     folders = ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
     log = base / "server.log"
     with log.open("w", encoding="utf-8") as sink:

@@ -119,9 +119,10 @@ def evaluate(
     """One evaluation of a MODEL as its sampler makes it: ``x`` (chunks*F, C, H, W) to what it takes for clean."""
     comfy.model_management.load_models_gpu([model, *model.get_nested_additional_models()])
     model.pre_run()
+    x, sigma, context = (tensor.to(model.load_device) for tensor in (x, sigma, context))
     options = {"wrappers": model.wrappers, "cond_or_uncond": list(range(chunks))}
     try:
-        return model.model.apply_model(x, sigma, c_crossattn=context, transformer_options=options, **arguments)
+        return model.model.apply_model(x, sigma, c_crossattn=context, transformer_options=options, **arguments).cpu()
     finally:
         model.cleanup()
 
@@ -148,7 +149,9 @@ def small_controlnet(config: UNetConfig = SMALL) -> comfy.controlnet.ControlNet:
     settings = {**host_config(config).unet_config, "hint_channels": 3, "dtype": torch.float32}
     settings.pop("out_channels", None)
     network = comfy.cldm.cldm.ControlNet(**settings, operations=comfy.ops.disable_weight_init, device="cpu")
-    return comfy.controlnet.ControlNet(randomise(network.eval(), 11), load_device=torch.device("cpu"))
+    return comfy.controlnet.ControlNet(
+        randomise(network.eval(), 11), load_device=comfy.model_management.get_torch_device()
+    )
 
 
 def controlled(conditioning: list[Any], hints: Tensor, control: comfy.controlnet.ControlNet, **settings: Any) -> list:

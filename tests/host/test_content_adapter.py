@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import comfy.clip_vision
+import comfy.model_management
 import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -136,6 +137,7 @@ def test_the_nodes_rebuild_the_chain(file: Path) -> None:
     base = small_model()
     positive, negative = conditioning(1), conditioning(2)
     model, *carrying = ApplyContentAdapter.execute(base, positive, negative, adapter, reference, 1.0).args
+    comfy.model_management.unload_all_models()
     by_hand = [adapter.resampler.model(one) for one in (features.picture, features.null)]
     expected = ksample(apply_image_tokens(base, projections(), 1.0), prompts=prompts(*by_hand))
     torch.testing.assert_close(ksample(model, prompts=carrying), expected, rtol=1e-4, atol=1e-4)

@@ -13,6 +13,7 @@ from comfy.samplers import KSampler, calculate_sigmas, sampler_object
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.guidance import DualGuider
+from comfyui_firstframe_pack.firstframe.bindings.comfy.image_gate import IMAGE_GATE
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
 from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance
 from node_helpers import conditioning_set_values
@@ -80,8 +81,8 @@ def test_an_area_shows_its_part_of_the_noisy_frame(model: ModelPatcher) -> None:
     noisy, shown = [], []
 
     def see(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        marks = kwargs["firstframe_picture"].reshape(len(args[4]["cond_or_uncond"]), -1)[:, 0]
-        shown.extend(clip[0] for clip, mark in zip(x.unflatten(0, (len(marks), -1)), marks, strict=True) if not mark)
+        marks = kwargs[IMAGE_GATE]
+        shown.extend(clip[0] for clip, sees in zip(x.chunk(len(marks)), marks, strict=True) if not sees)
         return executor(x, *args, **kwargs)
 
     def note(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

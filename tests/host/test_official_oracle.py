@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import comfy.model_management
 import comfy.sample
 import pytest
 from comfy.model_patcher import ModelPatcher
@@ -71,6 +72,13 @@ def test_one_forward(model: ModelPatcher, image_scale: float, expected: dict[str
     assert relative_error(eps, entry(expected, "A.output", image_scale)) < 1e-3
 
 
+@pytest.fixture
+def unloaded() -> None:
+    """Modules that are called by hand are where their inputs are: off the device."""
+    comfy.model_management.unload_all_models()
+
+
+@pytest.mark.usefixtures("unloaded")
 def test_cross_frame_attention(base: ModelPatcher, oracle_dir: Path, expected: dict[str, Tensor]) -> None:
     adapter = load_in_host(I2V_ADAPTER, oracle_dir / "i2v_module.safetensors").model
     unet = unet_of(base.model)
@@ -82,6 +90,7 @@ def test_cross_frame_attention(base: ModelPatcher, oracle_dir: Path, expected: d
     assert relative_error(out, expected["attn.output"]) < 1e-4
 
 
+@pytest.mark.usefixtures("unloaded")
 def test_motion_module(base: ModelPatcher, oracle_dir: Path, expected: dict[str, Tensor], monkeypatch) -> None:
     unet = unet_of(base.model)
     layer = motion_layer(unet, Site("down", 1, 0))

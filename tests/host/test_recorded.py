@@ -11,10 +11,13 @@ import os
 from pathlib import Path
 
 import pytest
+from device import CPU, chosen_device
 from harness import Graph, Server, workflow
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+pytestmark = pytest.mark.skipif(chosen_device() != CPU, reason="what is recorded was computed on a CPU")
 
 RECORDED = Path(__file__).parent / "recorded.safetensors"
 WORKFLOWS = ("quickstart", "retention", "context_windows", "strength_over_time", "one_image_many_actions")
