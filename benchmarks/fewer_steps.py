@@ -2,7 +2,7 @@
 
     python benchmarks/fewer_steps.py --scenes 6 --out benchmarks/results
 
-The tiny model in ComfyUI (found as tests/host/run.py finds it; EasyCache is in 0.3.64 and later) animates the first frames of
+The tiny model in ComfyUI (found as tests/host/run.py finds it; EasyCache is in 0.3.64) animates the first frames of
 rendered scenes that no training saw, with the I2V adapter and plain guidance 2. Writes fewer_steps.json, fewer_steps.md
 and a contact sheet of one scene for each way. Needs the extra ``standalone``.
 """
