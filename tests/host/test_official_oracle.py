@@ -116,7 +116,7 @@ def test_sampling(model: ModelPatcher, image_scale: float, expected: dict[str, T
         positive=positive,
         negative=negative,
         latent_image=fold_frames(expected["B.degraded"]) / LATENT_SCALE,
-        callback=lambda step, denoised, x, total: states.append(x.clone()),
+        callback=lambda step, denoised, x, total: states.append(x.cpu().clone()),
         disable_pbar=True,
         seed=0,
     )

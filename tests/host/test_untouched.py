@@ -31,13 +31,13 @@ def hooks(base: ModelPatcher) -> int:
 def base() -> Iterator[ModelPatcher]:
     """A model that must be the same afterwards: names and bits of its weights, hooks, options, what it samples."""
     model = small_model()
-    state = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
+    state = {name: tensor.cpu().clone() for name, tensor in model.model.state_dict().items()}
     options = str(model.model_options)
     clip = ksample(model)
     yield model
     after = model.model.state_dict()
     assert list(after) == list(state)
-    assert all(torch.equal(after[name], tensor) for name, tensor in state.items())
+    assert all(torch.equal(after[name].cpu(), tensor) for name, tensor in state.items())
     assert hooks(model) == 0
     assert str(model.model_options) == options
     assert (model.wrappers, model.additional_models, model.object_patches) == ({}, {}, {})
