@@ -76,8 +76,8 @@ class Bench:
         if any("retention" in way for way in ways):
             branch = RetentionBranch(RetentionConfig(config, replace(motion, mid=False)))
             branch.to(device).requires_grad_(False)
-            picture = torch.rand(1, 3, layout.size, layout.size, device=device)
-            self.retention = Retention(branch, branch.encode(picture))
+            image = torch.rand(1, 3, layout.size, layout.size, device=device)
+            self.retention = Retention(branch, branch.encode(image))
         side, frames = layout.size // 8, layout.num_frames
         self.latents = torch.randn(2 * frames, 4, side, side, device=device)
         text = torch.randn(2, 77, layout.unet["cross_attention_dim"], device=device)

@@ -28,7 +28,7 @@ READING = "ssim to the true clip; direction: clips that move where the prompt sa
 def numbers(model: Any, target: Target, guidance: DualGuidance) -> dict[str, float]:
     """Of one clip."""
     settings = SamplingSettings(FRAMES, STEPS, seed=target.seed, guidance=guidance)
-    frames = sample_clip(model, target.scene.caption, settings, reference_of(model, target.picture))
+    frames = sample_clip(model, target.scene.caption, settings, reference_of(model, target.image))
     return {
         "ssim": ssim(frames, target.frames),
         "direction": float(measured_direction(frames).name == target.scene.direction),

@@ -2,7 +2,7 @@
 
     python benchmarks/plain_path.py --before 46889bc --rounds 5 --out benchmarks/results
 
-Samples the example picture with the tiny model in ComfyUI (found as tests/host/run.py finds it), by turns with the code
+Samples the example image with the tiny model in ComfyUI (found as tests/host/run.py finds it), by turns with the code
 of that revision and with this checkout's, each time in a process of its own; the one that goes first changes. Writes
 plain_path.json and plain_path.md: seconds per step (the median of a round, of the fastest round, because whatever else
 the machine does only ever adds), their ratio, how many floating point operations there were, and whether the latents
@@ -43,14 +43,14 @@ def sample(checkout: Path) -> dict[str, Any]:
 
     from firstframe.bindings.comfy.adapter import apply_adapter
     from firstframe.bindings.comfy.first_frame import hold_first_frame
-    from firstframe.clips.reference import prepare_picture
+    from firstframe.clips.reference import prepare_image
     from firstframe.sampling.prior import mask_generator, prior_mean
     from firstframe.shapes import fold_frames
     from firstframe.tiny import comfy as tiny
 
     vae, clip = tiny.load_tiny_vae(), tiny.load_tiny_clip()
-    picture = prepare_picture(checkout / "firstframe" / "tiny" / "example.png", 128, 128)
-    latent = vae.encode(picture.movedim(1, -1))
+    image = prepare_image(checkout / "firstframe" / "tiny" / "example.png", 128, 128)
+    latent = vae.encode(image.movedim(1, -1))
     model = hold_first_frame(apply_adapter(tiny.load_tiny_model(), tiny.load_tiny_adapter(), 1.0), latent)
     start = fold_frames(prior_mean(latent, FRAMES, 0.5, mask_generator(0)))
     prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in CAPTIONS]

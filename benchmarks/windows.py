@@ -1,10 +1,10 @@
-"""Long clips in windows: drift from the picture and peak memory, with the picture in every window and without it.
+"""Long clips in windows: drift from the image and peak memory, with the image in every window and without it.
 
-    python benchmarks/windows.py --pictures 4 --out benchmarks/results
+    python benchmarks/windows.py --images 4 --out benchmarks/results
 
 The tiny model in ComfyUI (found as tests/host/run.py finds it), windows of 16 frames that overlap by 6. *anchored* is
-our node Context Windows, *plain* ComfyUI's own windows, where only the first one has the picture. Drift is the ssim of
-each frame of a clip of 64 to its picture: rendered scenes under a still camera, of which the ground stays. Peak memory
+our node Context Windows, *plain* ComfyUI's own windows, where only the first one has the image. Drift is the ssim of
+each frame of a clip of 64 to its image: rendered scenes under a still camera, of which the ground stays. Peak memory
 is the highest resident set of a process of its own while it samples, less what imports and models take (Linux only).
 Writes windows.json, windows.md and windows.png.
 """
@@ -28,7 +28,7 @@ WAYS = ("anchored", "plain")
 SHOWN = (1, 8, 15, 24, 32, 48, 63)
 
 
-def sample(way: str, num_frames: int, picture: np.ndarray, caption: str) -> tuple[int, torch.Tensor]:
+def sample(way: str, num_frames: int, image: np.ndarray, caption: str) -> tuple[int, torch.Tensor]:
     """Bytes at the peak above those of the loaded models, and frames (F, H, W, 3). Imports the host."""
     import_host()
     import comfy.model_management
@@ -42,7 +42,7 @@ def sample(way: str, num_frames: int, picture: np.ndarray, caption: str) -> tupl
     from firstframe.tiny import comfy as tiny
 
     vae, clip = tiny.load_tiny_vae(), tiny.load_tiny_clip()
-    latent = vae.encode(torch.from_numpy(picture)[None])
+    latent = vae.encode(torch.from_numpy(image)[None])
     model = hold_first_frame(apply_adapter(tiny.load_tiny_model(), tiny.load_tiny_adapter(), 1.0), latent)
     model = apply_windows(model, LENGTH, OVERLAP) if way == "anchored" else plain_windows(model)
     start = fold_frames(prior_mean(latent, num_frames, 0.5, mask_generator(0)))
@@ -70,19 +70,19 @@ def plain_windows(model: Any) -> Any:
     return windowed
 
 
-def sample_in_new_process(way: str, num_frames: int, picture: np.ndarray, caption: str) -> tuple[int, torch.Tensor]:
+def sample_in_new_process(way: str, num_frames: int, image: np.ndarray, caption: str) -> tuple[int, torch.Tensor]:
     with tempfile.TemporaryDirectory() as folder:
-        given, made = Path(folder) / "picture.npy", Path(folder) / "clip.npy"
-        np.save(given, picture)
+        given, made = Path(folder) / "image.npy", Path(folder) / "clip.npy"
+        np.save(given, image)
         peak = run_in_host(__file__, "--sample", way, num_frames, given, caption, made)
         return int(peak), torch.from_numpy(np.load(made))
 
 
 def still_scenes(count: int) -> list[tuple[np.ndarray, str]]:
-    """Pictures (H, W, 3) of scenes that no training saw, with what happens in them: something slow, a still camera."""
+    """Images (H, W, 3) of scenes that no training saw, with what happens in them: something slow, a still camera."""
     from firstframe.tiny.scenes.target import action_targets
 
-    targets = [of_picture[0] for of_picture in action_targets(count, 0, LENGTH)]
+    targets = [of_image[0] for of_image in action_targets(count, 0, LENGTH)]
     return [(target.frames[0].numpy(), target.scene.caption) for target in targets]
 
 
@@ -95,17 +95,17 @@ def measure(count: int) -> dict[str, Any]:
     for way in WAYS:
         clips = [sample_in_new_process(way, LENGTHS[-1], *scene)[1] for scene in scenes]
         of_frames = [
-            [first_frame_ssim(frame[None], torch.from_numpy(picture)) for frame in clip]
-            for clip, (picture, _) in zip(clips, scenes, strict=True)
+            [first_frame_ssim(frame[None], torch.from_numpy(image)) for frame in clip]
+            for clip, (image, _) in zip(clips, scenes, strict=True)
         ]
         drift[way] = np.mean(of_frames, axis=0).round(4).tolist()
     peaks = {length: sample_in_new_process("anchored", length, *scenes[0])[0] for length in LENGTHS}
-    return {"pictures": count, "ssim_to_the_picture": drift, "peak_bytes": peaks}
+    return {"images": count, "ssim_to_the_image": drift, "peak_bytes": peaks}
 
 
 def as_markdown(report: dict[str, Any]) -> str:
-    drift, peaks = report["ssim_to_the_picture"], report["peak_bytes"]
-    lines = ["| ssim to the picture at frame | " + " | ".join(map(str, SHOWN)) + " |", "|---" * (1 + len(SHOWN)) + "|"]
+    drift, peaks = report["ssim_to_the_image"], report["peak_bytes"]
+    lines = ["| ssim to the image at frame | " + " | ".join(map(str, SHOWN)) + " |", "|---" * (1 + len(SHOWN)) + "|"]
     lines += [f"| {way} | " + " | ".join(f"{drift[way][frame]:.3f}" for frame in SHOWN) + " |" for way in WAYS]
     ratios = [f"x{peaks[length] / peaks[LENGTHS[0]]:.2f}" for length in LENGTHS]
     lines += ["", "| frames | " + " | ".join(map(str, LENGTHS)) + " |", "|---" * (1 + len(LENGTHS)) + "|"]
@@ -120,14 +120,14 @@ def plot(drift: dict[str, Sequence[float]], file: Path) -> None:
     axes = figure.subplots()
     for way, values in drift.items():
         axes.plot(values, label=way)
-    axes.set(xlabel="frame", ylabel="ssim to the picture")
+    axes.set(xlabel="frame", ylabel="ssim to the image")
     axes.legend()
     figure.savefig(file, dpi=110)
 
 
 def parse() -> argparse.Namespace:
     parser = arguments(__doc__)
-    parser.add_argument("--pictures", type=int, default=4)
+    parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--sample", nargs=5, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -135,15 +135,15 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     if options.sample:
-        way, num_frames, picture, caption, made = options.sample
+        way, num_frames, image, caption, made = options.sample
         with torch.inference_mode():
-            peak, frames = sample(way, int(num_frames), np.load(picture), caption)
+            peak, frames = sample(way, int(num_frames), np.load(image), caption)
         np.save(made, frames.float().cpu().numpy())
         print(f"\n{peak}")
         return
-    report = measure(options.pictures)
+    report = measure(options.images)
     save(options.out, "windows", report, as_markdown(report), READING)
-    plot(report["ssim_to_the_picture"], options.out / "windows.png")
+    plot(report["ssim_to_the_image"], options.out / "windows.png")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The moving picture at the head of the README: two pictures, each sent three ways.
+"""The moving image at the head of the README: two images, each sent three ways.
 
     python docs/actions.py
 
-Writes docs/images/actions.gif, with adapter and retention branch, from pictures that no training saw. Two minutes on
+Writes docs/images/actions.gif, with adapter and retention branch, from images that no training saw. Two minutes on
 two CPU cores.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from firstframe.bindings.diffusers import PartScales, SamplingSettings
-from firstframe.clips.reference import prepare_picture
+from firstframe.clips.reference import prepare_image
 from firstframe.clips.video import to_uint8
 from firstframe.tiny.model import TinyModel, load_tiny
 from firstframe.tiny.pipeline import reference_of, sample_clip
@@ -29,8 +29,8 @@ FIRST, NEXT, LAST = 500, 125, 600  # milliseconds
 
 
 def clips_of(model: TinyModel, truth: Target) -> list[list[Image.Image]]:
-    """The picture standing still, then what each action makes of it, as frames in the size to be shown."""
-    reference = reference_of(model, prepare_picture(truth.frames[0], 128, 128))
+    """The image standing still, then what each action makes of it, as frames in the size to be shown."""
+    reference = reference_of(model, prepare_image(truth.frames[0], 128, 128))
     what = truth.scene.caption.partition(" moves ")[0]
     prompts = [f"{what} moves {action}, still camera" for action in ACTIONS]
     clips = [sample_clip(model, prompt, SETTINGS, reference, PartScales()) for prompt in prompts]
@@ -43,7 +43,7 @@ def page(rows: list[list[list[Image.Image]]], frame: int) -> Image.Image:
     width, height = 4 * SIDE + 3 * GAP, len(rows) * (SIDE + GAP) + FOOT
     drawn = Image.new("RGB", (width, height), "white")
     text, font = ImageDraw.Draw(drawn), ImageFont.load_default(13)
-    for column, words in enumerate(("the picture", *(f"“moves {action}”" for action in ACTIONS))):
+    for column, words in enumerate(("the image", *(f"“moves {action}”" for action in ACTIONS))):
         left = column * (SIDE + GAP)
         for row, clips in enumerate(rows):
             drawn.paste(clips[column][frame], (left, row * (SIDE + GAP)))

@@ -36,7 +36,7 @@ from firstframe.tiny.scenes import render, sample_scene
 from firstframe.tiny.scenes.target import Target, held_out_targets
 
 IMAGES = Path(__file__).parent / "images"
-NUM_FRAMES, CELL = 16, 8  # frames of a clip, pixels of a picture to one of the latent
+NUM_FRAMES, CELL = 16, 8  # frames of a clip, pixels of an image to one of the latent
 SETTINGS = SamplingSettings(NUM_FRAMES, steps=10, cfg=2.0)
 FISH = 9  # a white fish moves right quickly under a still camera
 LOOKER = Site("up", 2, 1)  # the finest level, where a place is 8 x 8 pixels
@@ -84,15 +84,15 @@ def draw_attention(model: TinyModel, file: Path) -> None:
     """Where a place on the thing, and one on the ground, look in the first frame."""
     truth = Target(FISH, sample_scene(FISH), NUM_FRAMES)
     with recorded(model.adapter, LOOKER) as steps:
-        frames = sample_clip(model, truth.scene.caption, SETTINGS, reference_of(model, truth.picture))
+        frames = sample_clip(model, truth.scene.caption, SETTINGS, reference_of(model, truth.image))
     weights, thing = steps[MIDDLE], covered(truth)
     figure, axes = _grid(3, len(SHOWN) + 1)
-    _picture(axes[0, 0], truth.frames[0], "frame 0, the picture")
+    _image(axes[0, 0], truth.frames[0], "frame 0, the image")
     _words(axes[1, 0], "where the red place\nlooks in frame 0")
     _words(axes[2, 0], "where the blue place\nlooks in frame 0")
     for column, frame in enumerate(SHOWN, start=1):
         row, middle = middle_of(thing[frame])
-        _picture(axes[0, column], frames[frame], f"frame {frame}")
+        _image(axes[0, column], frames[frame], f"frame {frame}")
         for axis, colour, place in zip(axes[1:, column], ("red", "blue"), ((row, middle), (2, middle)), strict=True):
             looks = weights[frame].unflatten(0, thing.shape[1:])[place].unflatten(0, thing.shape[1:])
             _heat(axis, truth.frames[0], looks)
@@ -110,35 +110,35 @@ def attention_shares(model: TinyModel, count: int = 8) -> dict[str, float]:
     rows = []
     for truth in islice(still, count):
         with recorded(model.adapter, LOOKER) as steps:
-            sample_clip(model, truth.scene.caption, SETTINGS, reference_of(model, truth.picture))
+            sample_clip(model, truth.scene.caption, SETTINGS, reference_of(model, truth.image))
         thing = covered(truth).flatten(1)
         to_thing = steps[MIDDLE][8:, :, thing[0]].sum(-1)
         rows.append([to_thing[thing[8:]].mean(), to_thing[~thing[8:]].mean(), thing[0].float().mean()])
     means = torch.tensor(rows).mean(0).tolist()
-    return dict(zip(("from the thing", "from the ground", "share of the picture"), means, strict=True))
+    return dict(zip(("from the thing", "from the ground", "share of the image"), means, strict=True))
 
 
 def draw_start(model: TinyModel, file: Path) -> None:
     """D(x) for three p, what a start from it looks like, and the last frame of the clips that come of three t0."""
     truth = Target(FISH, sample_scene(FISH), NUM_FRAMES)
-    latent = model.encode(truth.picture)
+    latent = model.encode(truth.image)
     noise = draw_noise(latent.shape[1:], 2, seed=0)[:, :, 1]
     starts = (0.6, 0.8, 1.0)
     figure, axes = _grid(3, 2 + len(starts))
     for row, p in zip(axes, (1.0, 0.5, 0.1), strict=True):
         frame = prior_mean(latent, 2, p, mask_generator(0))[:, :, 1]
         alpha, sigma = alpha_and_sigma(model, starts[0])
-        _picture(row[0], _decoded(model, frame), f"D(x), p = {p:g}")
-        _picture(row[1], _decoded(model, alpha * frame + sigma * noise), f"{alpha:.2f} D(x) + {sigma:.2f} noise")
+        _image(row[0], _decoded(model, frame), f"D(x), p = {p:g}")
+        _image(row[1], _decoded(model, alpha * frame + sigma * noise), f"{alpha:.2f} D(x) + {sigma:.2f} noise")
         for axis, t0 in zip(row[2:], starts, strict=True):
             knobs = replace(SETTINGS, keep_probability=p, start_time=t0)
-            frames = sample_clip(model, truth.scene.caption, knobs, reference_of(model, truth.picture))
-            _picture(axis, frames[-1], f"last frame, t0 = {t0:g}")
+            frames = sample_clip(model, truth.scene.caption, knobs, reference_of(model, truth.image))
+            _image(axis, frames[-1], f"last frame, t0 = {t0:g}")
     _save(figure, file)
 
 
 def alpha_and_sigma(model: TinyModel, start_time: float) -> tuple[float, float]:
-    """Shares of picture and noise where sampling starts at ``start_time`` (t0)."""
+    """Shares of image and noise where sampling starts at ``start_time`` (t0)."""
     schedule = Schedule.ddim(model.scheduler.alphas_cumprod, SETTINGS.steps, start_time)
     return schedule.alphas[0], schedule.sigmas[0]
 
@@ -146,7 +146,7 @@ def alpha_and_sigma(model: TinyModel, start_time: float) -> tuple[float, float]:
 def draw_residuals(model: TinyModel, file: Path) -> None:
     """How large the retention branch's residuals are beside what they are added to, and what that does to a clip."""
     truth = Target(FISH, sample_scene(FISH), NUM_FRAMES)
-    image = reference_of(model, truth.picture, encode=False)
+    image = reference_of(model, truth.image, encode=False)
     clips = {
         name: sample_clip(model, truth.scene.caption, SETTINGS, reference, PartScales(adapter=0.0))
         for name, reference in {"text alone": None, "with the branch": image}.items()
@@ -161,11 +161,11 @@ def draw_residuals(model: TinyModel, file: Path) -> None:
     axis.legend()
     shown = (0, 4, 8, 11, 15)
     axes = below.subplots(2, len(shown) + 1)
-    _picture(axes[0, 0], truth.frames[0], "the picture")
+    _image(axes[0, 0], truth.frames[0], "the image")
     axes[1, 0].axis("off")
     for row, (name, frames) in zip(axes, clips.items(), strict=True):
         for axis, frame in zip(row[1:], shown, strict=True):
-            _picture(axis, frames[frame], f"{name}, frame {frame}")
+            _image(axis, frames[frame], f"{name}, frame {frame}")
     _save(figure, file)
 
 
@@ -173,7 +173,7 @@ def residual_shares(model: TinyModel, truth: Target) -> dict[int, list[float]]:
     """Norm of each residual over that of the skip connection it is added to, by timestep, on the noised true clip."""
     latents = repeat(model.encode(truth.frames.movedim(-1, 1)), "f c h w -> 1 c f h w")
     noise = draw_noise((latents.shape[1], *latents.shape[3:]), NUM_FRAMES, seed=0)
-    text, features = model.encode_text([truth.scene.caption]), model.retention.encode(truth.picture)
+    text, features = model.encode_text([truth.scene.caption]), model.retention.encode(truth.image)
     return {
         timestep: _shares_at(
             model, model.scheduler.add_noise(latents, noise, torch.tensor(timestep)), timestep, text, features
@@ -206,7 +206,7 @@ def _grid(rows: int, columns: int) -> tuple[Figure, Any]:
     return figure, figure.subplots(rows, columns)
 
 
-def _picture(axis: Any, frame: Tensor, title: str) -> None:
+def _image(axis: Any, frame: Tensor, title: str) -> None:
     axis.imshow(frame, extent=(0, 128, 128, 0))
     axis.set_title(title, fontsize=9)
     axis.axis("off")
@@ -218,7 +218,7 @@ def _words(axis: Any, words: str) -> None:
 
 
 def _heat(axis: Any, frame: Tensor, weights: Tensor) -> None:
-    _picture(axis, 0.35 * frame, f"most on one place: {weights.max():.0%}")
+    _image(axis, 0.35 * frame, f"most on one place: {weights.max():.0%}")
     axis.imshow(weights, extent=(0, 128, 128, 0), cmap="inferno", alpha=(weights / weights.max()).sqrt())
 
 
@@ -236,7 +236,7 @@ def _save(figure: Figure, file: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=IMAGES, help="Folder of the pictures.")
+    parser.add_argument("--out", type=Path, default=IMAGES, help="Folder of the images.")
     out = parser.parse_args(arguments).out
     out.mkdir(parents=True, exist_ok=True)
     model = load_tiny()

@@ -23,7 +23,7 @@ _HOMES = {
     ),
     "clips.color": ("match_color",),
     "clips.extend": ("join_clips", "split_at_best"),
-    "clips.reference": ("Reference", "prepare_picture"),
+    "clips.reference": ("Reference", "prepare_image"),
     "clips.video": ("contact_sheet", "read_clip", "write_clip"),
     "errors": ("FirstFrameError",),
     "modules.backend": ("TORCH", "Backend"),

@@ -11,8 +11,8 @@ class WeightsError(FirstFrameError):
     """A weights file cannot be read, or does not hold what was asked for."""
 
 
-class PictureError(FirstFrameError):
-    """A reference picture that cannot be used."""
+class ImageError(FirstFrameError):
+    """A reference image that cannot be used."""
 
 
 class FramesError(FirstFrameError):

@@ -7,7 +7,7 @@ Legend used in every docstring:
     N  tokens (H*W of a feature map, or words of a prompt)
     D  width of a token
 
-Inside the core a clip is ``(B, C, F, H, W)``; a UNet for pictures sees ``(B*F, C, H, W)``.
+Inside the core a clip is ``(B, C, F, H, W)``; a UNet for images sees ``(B*F, C, H, W)``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,6 @@ def fold_frames(clip: Tensor) -> Tensor:
     return rearrange(clip, "b c f h w -> (b f) c h w")
 
 
-def unfold_frames(pictures: Tensor, num_frames: int) -> Tensor:
+def unfold_frames(images: Tensor, num_frames: int) -> Tensor:
     """``(B*F, C, H, W)`` to ``(B, C, F, H, W)``, the inverse of :func:`fold_frames`."""
-    return rearrange(pictures, "(b f) c h w -> b c f h w", f=num_frames)
+    return rearrange(images, "(b f) c h w -> b c f h w", f=num_frames)

@@ -33,7 +33,7 @@ class FirstFrame(ComfyExtension):
         folders.register()
         return [
             load.LoadTinyModel,
-            load.ExamplePicture,
+            load.ExampleImage,
             load.LoadMotionModule,
             load.LoadAdapter,
             retention.LoadRetention,
@@ -41,7 +41,7 @@ class FirstFrame(ComfyExtension):
             motion.ApplyMotionModule,
             motion.MotionLoRA,
             reference.EncodeReference,
-            reference.AddPicture,
+            reference.AddImage,
             adapter.ApplyAdapter,
             content.ApplyContentAdapter,
             retention.ApplyRetention,

@@ -25,16 +25,16 @@ class ApplyAdapter(io.ComfyNode):
             display_name="Apply I2V Adapter",
             category="FirstFrame/adapter",
             **search_aliases(
-                "image to video", "img2vid", "i2v", "animate picture", "first frame", "I2V-Adapter", "图生视频"
+                "image to video", "img2vid", "i2v", "animate image", "first frame", "I2V-Adapter", "图生视频"
             ),
             description=(
-                "Makes the picture the first frame of the video and lets every other frame look at it. Sample a "
+                "Makes the image the first frame of the video and lets every other frame look at it. Sample a "
                 "latent batch: one latent for each frame."
             ),
             inputs=[
                 io.Model.Input("model", tooltip="A model with a motion module applied."),
                 types.I2VAdapter.Input("adapter", tooltip="From Load I2V Adapter or Load Tiny Model."),
-                types.Reference.Input("reference", tooltip="From Encode Reference Picture, in the size of the video."),
+                types.Reference.Input("reference", tooltip="From Encode Reference Image, in the size of the video."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -47,8 +47,8 @@ class ApplyAdapter(io.ComfyNode):
                     "hold_first_frame",
                     default=True,
                     tooltip=(
-                        "Keep the picture free of noise in the first frame at every step, as the adapter was trained: "
-                        "the video starts with exactly the picture. Off: the first frame is sampled like the others."
+                        "Keep the image free of noise in the first frame at every step, as the adapter was trained: "
+                        "the video starts with exactly the image. Off: the first frame is sampled like the others."
                     ),
                 ),
                 types.Strengths.Input(
@@ -56,13 +56,13 @@ class ApplyAdapter(io.ComfyNode):
                     optional=True,
                     tooltip="From Strength over Time and Space. Factors on strength; without them it is even.",
                 ),
-                *low_pass_inputs("More motion: share of the picture's resolution that the early steps attend to."),
+                *low_pass_inputs("More motion: share of the image's resolution that the early steps attend to."),
                 io.Boolean.Input(
                     "fast",
                     default=False,
                     optional=True,
                     tooltip=(
-                        "Attend to half of the picture's width and height at the UNet's highest resolution, where the "
+                        "Attend to half of the image's width and height at the UNet's highest resolution, where the "
                         "adapter spends most of its time. Off: all of it, as trained."
                     ),
                 ),
@@ -86,5 +86,5 @@ class ApplyAdapter(io.ComfyNode):
         applied = apply_adapter(model, adapter, strength, strengths, LowPass(early_detail, early_end), fast)
         if not hold_first_frame:
             return io.NodeOutput(applied)
-        assert reference.latent is not None, "Encode Reference Picture encodes"
+        assert reference.latent is not None, "Encode Reference Image encodes"
         return io.NodeOutput(hold(applied, reference.latent, reference.others))

@@ -10,7 +10,7 @@ from .aliases import search_aliases
 
 
 class ColorMatch(io.ComfyNode):
-    """Colours that drift away from the picture are brought back."""
+    """Colours that drift away from the image are brought back."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -19,10 +19,10 @@ class ColorMatch(io.ComfyNode):
             display_name="Match Colours",
             category="FirstFrame/video",
             **search_aliases("Match Colors", "color match", "color transfer", "color correction", "histogram"),
-            description="Gives every frame the colours of the picture (LAB a and b); brightness stays as it is.",
+            description="Gives every frame the colours of the image (LAB a and b); brightness stays as it is.",
             inputs=[
                 io.Image.Input("images", tooltip="The frames of a video."),
-                io.Image.Input("picture", tooltip="The picture with the right colours, of any size."),
+                io.Image.Input("picture", tooltip="The image with the right colours, of any size."),
                 io.Boolean.Input(
                     "official",
                     default=False,

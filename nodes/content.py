@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..firstframe.bindings.comfy.content_adapter import ContentAdapter, load_host_content_adapter
 from ..firstframe.bindings.comfy.image_tokens import apply_image_tokens, with_tokens
 from ..firstframe.clips.reference import Reference
-from ..firstframe.errors import PictureError
+from ..firstframe.errors import ImageError
 from . import folders, types
 from .aliases import search_aliases
 
@@ -28,7 +28,7 @@ class LoadContentAdapter(io.ComfyNode):
             display_name="Load Content Adapter",
             category="FirstFrame/load",
             **search_aliases("IP-Adapter Plus loader", "IPAdapter"),
-            description="IP-Adapter Plus for Stable Diffusion 1.5: tells what is in the picture, beside the text.",
+            description="IP-Adapter Plus for Stable Diffusion 1.5: tells what is in the image, beside the text.",
             inputs=[
                 io.Combo.Input(
                     "content_adapter",
@@ -66,7 +66,7 @@ class LoadContentAdapter(io.ComfyNode):
 
 
 class ApplyContentAdapter(io.ComfyNode):
-    """The picture as words of its own."""
+    """The image as words of its own."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -76,8 +76,8 @@ class ApplyContentAdapter(io.ComfyNode):
             category="FirstFrame/adapter",
             **search_aliases("IP-Adapter Plus", "IPAdapter", "image prompt"),
             description=(
-                "Tells the model what is in the picture, beside the text: sixteen image tokens. The negative prompt is "
-                "told of no picture, so that guidance strengthens it."
+                "Tells the model what is in the image, beside the text: sixteen image tokens. The negative prompt is "
+                "told of no image, so that guidance strengthens it."
             ),
             inputs=[
                 io.Model.Input(
@@ -86,7 +86,7 @@ class ApplyContentAdapter(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="The prompt."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt."),
                 types.ContentAdapter.Input("content_adapter", tooltip="From Load Content Adapter."),
-                types.Reference.Input("reference", tooltip="From Encode Reference Picture with a CLIP vision model."),
+                types.Reference.Input("reference", tooltip="From Encode Reference Image with a CLIP vision model."),
                 io.Float.Input(
                     "scale",
                     default=1.0,
@@ -114,12 +114,12 @@ class ApplyContentAdapter(io.ComfyNode):
         scale: float,
     ) -> io.NodeOutput:
         if reference.features is None:
-            raise PictureError(
+            raise ImageError(
                 "the reference has not been seen by an image encoder: connect Load CLIP Vision (CLIP ViT-H) with the "
-                "clip_vision input of Encode Reference Picture"
+                "clip_vision input of Encode Reference Image"
             )
         return io.NodeOutput(
             apply_image_tokens(model, content_adapter.projections, scale),
-            with_tokens(positive, content_adapter.tokens(reference.features.picture)),
+            with_tokens(positive, content_adapter.tokens(reference.features.image)),
             with_tokens(negative, content_adapter.tokens(reference.features.null)),
         )

@@ -22,7 +22,7 @@ class ExtendClip(io.ComfyNode):
             category=CATEGORY,
             **search_aliases("last frame", "continue video", "longer video", "extend video"),
             description=(
-                "Takes the picture for the next clip from the end of this one. Encode it as the next reference, and "
+                "Takes the image for the next clip from the end of this one. Encode it as the next reference, and "
                 "join what comes out with the clip."
             ),
             inputs=[
@@ -33,7 +33,7 @@ class ExtendClip(io.ComfyNode):
                     min=1,
                     max=64,
                     tooltip=(
-                        "The picture is the sharpest of so many last frames; the clip is cut behind it. 1 takes the "
+                        "The image is the sharpest of so many last frames; the clip is cut behind it. 1 takes the "
                         "last frame and cuts nothing."
                     ),
                 ),

@@ -14,17 +14,17 @@ from .presets import passes_input
 
 
 class DualCFGGuider(io.ComfyNode):
-    """One scale for the picture, one for the text."""
+    """One scale for the image, one for the text."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="FirstFrameDualCFGGuider",
-            display_name="Dual CFG Guider (picture and text)",
+            display_name="Dual CFG Guider (image and text)",
             category="FirstFrame/sampling",
             **search_aliases("dual guidance", "image guidance", "adaptive low-pass guidance", "APG", "rescale CFG"),
             description=(
-                "Guidance with one scale for the picture and one for the text, so that one picture can be sent into "
+                "Guidance with one scale for the image and one for the text, so that one image can be sent into "
                 "different actions. For SamplerCustomAdvanced."
             ),
             inputs=[
@@ -40,7 +40,7 @@ class DualCFGGuider(io.ComfyNode):
                 *scale_inputs(),
                 *refinement_inputs(),
                 *low_pass_inputs(
-                    "More motion in the host's image-to-video models (Wan, LTX, ...): share of the picture's "
+                    "More motion in the host's image-to-video models (Wan, LTX, ...): share of the image's "
                     "resolution that the early steps see."
                 ),
                 passes_input(),

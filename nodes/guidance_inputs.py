@@ -29,7 +29,7 @@ def scale_inputs() -> list[io.Input]:
             min=0.0,
             max=30.0,
             step=0.1,
-            tooltip="How much more the picture counts than without it. 1 is neutral and saves a third of the time.",
+            tooltip="How much more the image counts than without it. 1 is neutral and saves a third of the time.",
         ),
         io.Float.Input(
             "text_scale",

@@ -1,4 +1,4 @@
-"""Models and pictures from files."""
+"""Models and images from files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..firstframe.bindings.comfy import weights
-from ..firstframe.clips.reference import prepare_picture
+from ..firstframe.clips.reference import prepare_image
 from ..firstframe.tiny import comfy as tiny
 from ..firstframe.tiny.config import SIZE
 from ..firstframe.weights import I2V_ADAPTER, MOTION_MODULE
@@ -16,7 +16,7 @@ from .aliases import search_aliases
 from .types import I2VAdapter, MotionModule, Retention
 
 CATEGORY = "FirstFrame/load"
-EXAMPLE_PICTURE = Path(__file__).parent.parent / "firstframe" / "tiny" / "example.png"
+EXAMPLE_IMAGE = Path(__file__).parent.parent / "firstframe" / "tiny" / "example.png"
 
 
 class LoadTinyModel(io.ComfyNode):
@@ -54,23 +54,23 @@ class LoadTinyModel(io.ComfyNode):
         )
 
 
-class ExamplePicture(io.ComfyNode):
-    """A picture of the kind that the tiny model was trained on."""
+class ExampleImage(io.ComfyNode):
+    """An image of the kind that the tiny model was trained on."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="FirstFrameExamplePicture",
-            display_name="Example Picture",
+            display_name="Example Image",
             category=CATEGORY,
-            **search_aliases("example image", "sample picture", "test image"),
-            description="A picture that ships with FirstFrame, to try the tiny model with.",
+            **search_aliases("example image", "sample image", "test image"),
+            description="An image that ships with FirstFrame, to try the tiny model with.",
             outputs=[io.Image.Output(display_name="IMAGE")],
         )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(prepare_picture(EXAMPLE_PICTURE, SIZE, SIZE).movedim(1, -1))
+        return io.NodeOutput(prepare_image(EXAMPLE_IMAGE, SIZE, SIZE).movedim(1, -1))
 
 
 class LoadMotionModule(io.ComfyNode):

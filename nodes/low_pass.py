@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 
 def low_pass_inputs(purpose: str) -> list[io.Input]:
-    """How soft the early steps see the picture, and where they end. ``purpose`` begins the first tooltip."""
+    """How soft the early steps see the image, and where they end. ``purpose`` begins the first tooltip."""
     return [
         io.Float.Input(
             "early_detail",

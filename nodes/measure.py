@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..firstframe.clips.reference import prepare_picture
+from ..firstframe.clips.reference import prepare_image
 from ..firstframe.errors import FirstFrameError
 from .aliases import search_aliases
 
@@ -17,7 +17,7 @@ PACKAGES = {"cv2": "opencv-python-headless", "matplotlib": "matplotlib"}
 
 
 class Measure(io.ComfyNode):
-    """How near a video stays to its picture, how much it moves, how steadily, frame by frame."""
+    """How near a video stays to its image, how much it moves, how steadily, frame by frame."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -27,7 +27,7 @@ class Measure(io.ComfyNode):
             category="FirstFrame/video",
             **search_aliases("metrics", "ssim", "optical flow", "flicker", "compare videos", "plot"),
             description=(
-                "Draws over the frames: likeness to the picture, brightness and contrast against it, motion, and "
+                "Draws over the frames: likeness to the image, brightness and contrast against it, motion, and "
                 "flicker. A second video is drawn beside the first. Needs OpenCV and matplotlib in ComfyUI's Python."
             ),
             inputs=[
@@ -35,7 +35,7 @@ class Measure(io.ComfyNode):
                 io.Image.Input(
                     "picture",
                     tooltip=(
-                        "The picture to compare with, best the IMAGE of Encode Reference Picture. Where its size is "
+                        "The image to compare with, best the IMAGE of Encode Reference Image. Where its size is "
                         "not that of the frames it is resized, and what sticks out is cropped."
                     ),
                 ),
@@ -83,9 +83,9 @@ def _check_packages() -> None:
         )
 
 
-def _beside(picture: Tensor, video: Tensor) -> Tensor:
-    """The picture (H, W, 3) in the size of a video."""
+def _beside(image: Tensor, video: Tensor) -> Tensor:
+    """The image (H, W, 3) in the size of a video."""
     height, width = video.shape[1:3]
-    if picture.shape[1:3] == (height, width):
-        return picture[0, ..., :3]
-    return prepare_picture(picture, width, height)[0].movedim(0, -1)
+    if image.shape[1:3] == (height, width):
+        return image[0, ..., :3]
+    return prepare_image(image, width, height)[0].movedim(0, -1)

@@ -15,7 +15,7 @@ from .types import MotionModule
 
 
 class ApplyMotionModule(io.ComfyNode):
-    """From a picture model to a video model."""
+    """From an image model to a video model."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -24,7 +24,7 @@ class ApplyMotionModule(io.ComfyNode):
             display_name="Apply Motion Module",
             category="FirstFrame/motion",
             **search_aliases("AnimateDiff", "use AnimateDiff model", "text to video", "txt2vid"),
-            description="Lets the pictures of a batch move as the frames of one clip.",
+            description="Lets the images of a batch move as the frames of one clip.",
             inputs=[
                 io.Model.Input("model", tooltip="A Stable Diffusion 1.5 model."),
                 MotionModule.Input("motion_module", tooltip="From Load Motion Module."),

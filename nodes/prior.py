@@ -23,7 +23,7 @@ def blur_inputs() -> list[Any]:
             min=3,
             max=63,
             step=2,
-            tooltip="Size of the blur in latent pixels (8 or more picture pixels), odd. 9 as published.",
+            tooltip="Size of the blur in latent pixels (8 or more image pixels), odd. 9 as published.",
         ),
         io.Float.Input(
             "blur_sigma",
@@ -55,11 +55,11 @@ class SimilarityPrior(io.ComfyNode):
             category="FirstFrame/prior",
             **search_aliases("empty latent", "initial latent", "init video", "motion amount", "t0"),
             description=(
-                "Starts every frame from a softened copy of the picture instead of from nothing: steadier video. Wire "
+                "Starts every frame from a softened copy of the image instead of from nothing: steadier video. Wire "
                 "LATENT into the sampler's latent_image and denoise into its denoise."
             ),
             inputs=[
-                types.Reference.Input("reference", tooltip="From Encode Reference Picture."),
+                types.Reference.Input("reference", tooltip="From Encode Reference Image."),
                 io.Int.Input(
                     "num_frames",
                     default=16,
@@ -85,7 +85,7 @@ class SimilarityPrior(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip=(
-                        "Share of the picture's latent that the start keeps unblurred; the paper's p is 1 minus this. "
+                        "Share of the image's latent that the start keeps unblurred; the paper's p is 1 minus this. "
                         "1 keeps all and is the steadiest, less moves more."
                     ),
                 ),

@@ -1,4 +1,4 @@
-"""The picture that a video starts from, and others that it comes by."""
+"""The image that a video starts from, and others that it comes by."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..firstframe.bindings.comfy.vision import encode_image
-from ..firstframe.clips.reference import Fit, Reference, prepare_picture
-from ..firstframe.errors import PictureError
+from ..firstframe.clips.reference import Fit, Reference, prepare_image
+from ..firstframe.errors import ImageError
 from . import types
 from .aliases import search_aliases
 
 
 class EncodeReference(io.ComfyNode):
-    """A picture, resized once and encoded once, for every node that needs it."""
+    """An image, resized once and encoded once, for every node that needs it."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="FirstFrameEncodeReference",
-            display_name="Encode Reference Picture",
+            display_name="Encode Reference Image",
             category="FirstFrame/reference",
             **search_aliases("reference image", "start image", "first frame", "init image", "首帧"),
-            description="Brings a picture to the size of the video and encodes it: the video's first frame.",
+            description="Brings an image to the size of the video and encodes it: the video's first frame.",
             inputs=[
-                io.Image.Input("image", tooltip="One picture. Transparent parts are laid over white."),
+                io.Image.Input("image", tooltip="One image. Transparent parts are laid over white."),
                 io.Vae.Input("vae", tooltip="The VAE of the model that makes the video."),
                 io.Int.Input(
                     "width", default=512, min=64, max=4096, step=8, tooltip="Pixels, a multiple of 8. Tiny model: 128."
@@ -41,7 +41,7 @@ class EncodeReference(io.ComfyNode):
                     options=["cover", "contain", "stretch"],
                     default="cover",
                     tooltip=(
-                        "cover: fill the frame, crop what sticks out. contain: show all of the picture, pad with "
+                        "cover: fill the frame, crop what sticks out. contain: show all of the image, pad with "
                         "black. stretch: change its proportions."
                     ),
                 ),
@@ -64,36 +64,36 @@ class EncodeReference(io.ComfyNode):
         fit: Fit,
         clip_vision: ClipVisionModel | None = None,
     ) -> io.NodeOutput:
-        pixels = prepare_picture(image, width, height, fit)
+        pixels = prepare_image(image, width, height, fit)
         features = None if clip_vision is None else encode_image(clip_vision, pixels)
         reference = Reference(pixels, vae.encode(pixels.movedim(1, -1)), features)
         return io.NodeOutput(reference, reference.image)
 
 
-class AddPicture(io.ComfyNode):
-    """One more picture, in a frame of its own."""
+class AddImage(io.ComfyNode):
+    """One more image, in a frame of its own."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="FirstFrameAddPicture",
-            display_name="Add Picture at Frame",
+            display_name="Add Image at Frame",
             category="FirstFrame/reference",
             **search_aliases("last frame", "end frame", "keyframe", "first and last frame", "FLF2V", "尾帧"),
             description=(
-                "Holds one more picture in a frame of the video, for example the last one. Every frame looks at all "
-                "pictures that are held. The adapter was trained with the first alone."
+                "Holds one more image in a frame of the video, for example the last one. Every frame looks at all "
+                "images that are held. The adapter was trained with the first alone."
             ),
             inputs=[
-                types.Reference.Input("reference", tooltip="From Encode Reference Picture."),
-                io.Image.Input("image", tooltip="One picture. It is fitted to the size of the first one."),
+                types.Reference.Input("reference", tooltip="From Encode Reference Image."),
+                io.Image.Input("image", tooltip="One image. It is fitted to the size of the first one."),
                 io.Vae.Input("vae", tooltip="The VAE of the model that makes the video."),
                 io.Int.Input("frame", default=-1, min=-1, max=4095, tooltip="Its number, from 0. -1 is the last one."),
                 io.Combo.Input(
                     "fit",
                     options=["cover", "contain", "stretch"],
                     default="cover",
-                    tooltip="How it fits into the video, as in Encode Reference Picture.",
+                    tooltip="How it fits into the video, as in Encode Reference Image.",
                 ),
             ],
             outputs=[types.Reference.Output(display_name="REFERENCE")],
@@ -102,7 +102,7 @@ class AddPicture(io.ComfyNode):
     @classmethod
     def execute(cls, reference: Reference, image: Tensor, vae: VAE, frame: int, fit: Fit) -> io.NodeOutput:
         if frame == 0 or frame in reference.others:
-            raise PictureError(f"there is a picture in frame {frame} already")
-        pixels = prepare_picture(image, reference.width, reference.height, fit)
+            raise ImageError(f"there is an image in frame {frame} already")
+        pixels = prepare_image(image, reference.width, reference.height, fit)
         latent = vae.encode(pixels.movedim(1, -1))
         return io.NodeOutput(replace(reference, others={**reference.others, frame: latent}))

@@ -27,7 +27,7 @@ class LoadRetention(io.ComfyNode):
             display_name="Load Retention Branch",
             category="FirstFrame/load",
             **search_aliases("DreamVideo loader", "frame retention"),
-            description="A frame retention branch (DreamVideo), which shows the picture itself to every frame.",
+            description="A frame retention branch (DreamVideo), which shows the image itself to every frame.",
             inputs=[
                 io.Combo.Input(
                     "retention", options=folders.files_in(folders.ADAPTERS), tooltip="A file in models/firstframe."
@@ -57,7 +57,7 @@ class LoadRetention(io.ComfyNode):
 
 
 class ApplyRetention(io.ComfyNode):
-    """The picture as one more control."""
+    """The image as one more control."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -67,14 +67,14 @@ class ApplyRetention(io.ComfyNode):
             category="FirstFrame/retention",
             **search_aliases("DreamVideo", "frame retention", "keep details", "reference ControlNet"),
             description=(
-                "Keeps the picture's details in every frame, as a ControlNet keeps a pose. Other ControlNets may stand "
+                "Keeps the image's details in every frame, as a ControlNet keeps a pose. Other ControlNets may stand "
                 "before and after it."
             ),
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The prompt."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt."),
                 types.Retention.Input("retention", tooltip="From Load Retention Branch or Load Tiny Model."),
-                types.Reference.Input("reference", tooltip="From Encode Reference Picture, in the size of the video."),
+                types.Reference.Input("reference", tooltip="From Encode Reference Image, in the size of the video."),
                 io.Float.Input(
                     "strength",
                     default=1.0,

@@ -32,7 +32,7 @@ class Sampler(io.ComfyNode):
                 io.Model.Input("model", tooltip="A model with a motion module, and with the adapter if you use one."),
                 io.Conditioning.Input("positive", tooltip="The prompt, from Apply Retention Branch if you use it."),
                 io.Conditioning.Input("negative", tooltip='Stands for "no text".'),
-                types.Reference.Input("reference", tooltip="From Encode Reference Picture."),
+                types.Reference.Input("reference", tooltip="From Encode Reference Image."),
                 io.Int.Input(
                     "num_frames",
                     default=16,
@@ -74,7 +74,7 @@ class Sampler(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip=(
-                        "Share of the picture's latent that the start keeps unblurred; the paper's p is 1 minus this. "
+                        "Share of the image's latent that the start keeps unblurred; the paper's p is 1 minus this. "
                         "1 keeps all and is the steadiest, less moves more."
                     ),
                 ),

@@ -1,4 +1,4 @@
-"""How strongly the picture holds, over time and space."""
+"""How strongly the image holds, over time and space."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StrengthOverTimeAndSpace(io.ComfyNode):
             category="FirstFrame/adapter",
             **search_aliases("strength schedule", "strength mask", "keyframe strength", "layer weights"),
             description=(
-                "Where and when the picture holds: over the steps, over the frames, by detail, and inside of a mask. "
+                "Where and when the image holds: over the steps, over the frames, by detail, and inside of a mask. "
                 "For Apply I2V Adapter and Apply Retention Branch."
             ),
             inputs=[
@@ -55,7 +55,7 @@ class StrengthOverTimeAndSpace(io.ComfyNode):
                     "mask",
                     optional=True,
                     tooltip=(
-                        "Where the picture must hold: white holds, black is free to move. One mask, or one for each "
+                        "Where the image must hold: white holds, black is free to move. One mask, or one for each "
                         "frame; it is fitted to the video's size."
                     ),
                 ),

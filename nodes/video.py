@@ -53,7 +53,7 @@ class SaveVideo(io.ComfyNode):
                         "smoother gradients; Chromium plays it, not every other browser, phone or television does. "
                         "mp4 near-lossless: 10 bits and full colour resolution, for editors; Chromium plays it, few "
                         "other players do. webm av1: 10 bits, smaller files, slower to write. webp: an animated "
-                        "picture. png: a folder with every frame as it is, in 8 bits."
+                        "image. png: a folder with every frame as it is, in 8 bits."
                     ),
                 ),
                 io.Audio.Input(
@@ -97,14 +97,13 @@ class SaveVideo(io.ComfyNode):
         )
         names = (Path(folder) / f"{name}_{number:05}_{FORMATS[format].suffix}" for number in count(first))
         path = write_clip(
-            next(names),
+            names,
             images,
             fps,
             cls._metadata(),
             None if crf < 0 else crf,
             format=format,
             sound=_sound(audio, format),
-            if_taken=names,
             progress=ProgressBar(len(images)).update_absolute,  # cancelling comes through it as well
         )
         return io.NodeOutput(ui=_preview(path, subfolder))

@@ -27,7 +27,7 @@ class VideoPrior(io.ComfyNode):
             **search_aliases("Wan", "HunyuanVideo", "LTX", "Cosmos", "initial latent", "steadier video"),
             description=(
                 "For Wan, HunyuanVideo, LTX, Cosmos and their like: starts every frame from a softened copy of the "
-                "picture instead of from nothing. Wire LATENT into the sampler's latent_image and denoise into its "
+                "image instead of from nothing. Wire LATENT into the sampler's latent_image and denoise into its "
                 "denoise."
             ),
             inputs=[
@@ -51,15 +51,15 @@ class VideoPrior(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="p: the share of the picture's latent that is kept, the rest is blurred. 1 keeps all.",
+                    tooltip="p: the share of the image's latent that is kept, the rest is blurred. 1 keeps all.",
                 ),
                 *blur_inputs(),
                 io.Latent.Input(
                     "picture",
                     optional=True,
                     tooltip=(
-                        "The picture from VAE Encode, or a still clip of it as long as the video. Not needed where the "
-                        "latent begins with the picture (Wan 2.2 5B, LTX, Cosmos)."
+                        "The image from VAE Encode, or a still clip of it as long as the video. Not needed where the "
+                        "latent begins with the image (Wan 2.2 5B, LTX, Cosmos)."
                     ),
                 ),
             ],

@@ -20,7 +20,7 @@ class ContextWindows(io.ComfyNode):
             category="FirstFrame/sampling",
             **search_aliases("context options", "sliding window", "long video", "AnimateDiff context"),
             description=(
-                "Samples clips of any length in windows that overlap. Every window begins with the picture, so that "
+                "Samples clips of any length in windows that overlap. Every window begins with the image, so that "
                 "the clip does not drift away from it. Memory stays that of one window."
             ),
             inputs=[
@@ -30,7 +30,7 @@ class ContextWindows(io.ComfyNode):
                     default=16,
                     min=3,
                     max=256,
-                    tooltip="Frames of a window, the picture among them. Best: as many as the motion module knows.",
+                    tooltip="Frames of a window, the image among them. Best: as many as the motion module knows.",
                 ),
                 io.Int.Input(
                     "context_overlap",

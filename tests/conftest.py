@@ -42,14 +42,14 @@ def generator() -> torch.Generator:
 
 
 class SmallModel(TinyModel):
-    """In place of the shipped model: a small random UNet, and pictures shrunk eight times for latents."""
+    """In place of the shipped model: a small random UNet, and images shrunk eight times for latents."""
 
     def encode_text(self, prompts: list[str]) -> Tensor:
         seeds = [torch.Generator().manual_seed(sum(prompt.encode())) for prompt in prompts]
         return torch.stack([torch.randn(5, 16, generator=seed) for seed in seeds])
 
-    def encode(self, pictures: Tensor) -> Tensor:
-        return functional.pad(functional.avg_pool2d(pictures * 2 - 1, 8), (0, 0, 0, 0, 0, 1))
+    def encode(self, images: Tensor) -> Tensor:
+        return functional.pad(functional.avg_pool2d(images * 2 - 1, 8), (0, 0, 0, 0, 0, 1))
 
     def decode(self, latents: Tensor) -> Tensor:
         return functional.interpolate(latents[:, :3] / 2 + 0.5, scale_factor=8).clamp(0, 1)

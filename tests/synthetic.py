@@ -2,7 +2,7 @@
 
     python tests/synthetic.py animatediff-v1 i2v-adapter --to FOLDER
 
-For trying loaders and whole workflows at full size where the published files are not at hand: they make no picture of
+For trying loaders and whole workflows at full size where the published files are not at hand: they make no image of
 anything. Names and shapes come from the models themselves, built on the meta device, so that asking for them writes and
 takes nothing.
 """

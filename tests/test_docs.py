@@ -1,4 +1,4 @@
-"""The project's pages: links and pictures that are there, a list of nodes that is complete, code that runs."""
+"""The project's pages: links and images that are there, a list of nodes that is complete, code that runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ nodes = script("docs/nodes.py")
 
 
 def links(page: Path) -> Iterator[tuple[Path, str]]:
-    """File and anchor of every link and picture of a page that leads into the project."""
+    """File and anchor of every link and image of a page that leads into the project."""
     prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
     for target in LINK.findall(prose):
         if not re.match(r"[a-z]+:", target):

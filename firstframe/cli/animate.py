@@ -76,7 +76,7 @@ ColorMatch = Annotated[bool, typer.Option(help="Hold the colours of all frames t
 
 
 def animate(
-    picture: Image,
+    image: Image,
     prompt: Prompt,
     out: Out = Path("out.mp4"),
     negative: Negative = "",
@@ -104,7 +104,7 @@ def animate(
 ) -> None:
     """Animate an image with the tiny model: a clip, and its frames side by side in a png next to it."""
     from ..bindings.diffusers import PartScales, SamplingSettings
-    from ..clips.reference import prepare_picture
+    from ..clips.reference import prepare_image
     from ..sampling.prior import MOTION, Knobs
     from ..tiny.pipeline import animate_sequence, reference_of, sample_clip
 
@@ -116,7 +116,7 @@ def animate(
         frames, steps, cfg, seed, prior.keep_probability, prior.start_time, guidance=guidance, size=(height, width)
     )
     scales = PartScales(adapter=adapter * strength, retention=retention * retention_strength)
-    image = prepare_picture(picture, width, height, fit.value)
+    prepared = prepare_image(image, width, height, fit.value)
     _warn([*prompts, negative], width, height)
     model = load_model(device)
 
@@ -125,10 +125,10 @@ def animate(
         with _progress_bar(words) as progress:
             return sample_clip(model, words, own, reference, scales, negative=negative, progress=progress)
 
-    clip = animate_sequence(animated, image, prompts, settings, among_last)
+    clip = animate_sequence(animated, prepared, prompts, settings, among_last)
     _write(
         out,
-        _in_the_colours_of(image, clip) if color_match else clip,
+        _in_the_colours_of(prepared, clip) if color_match else clip,
         fps,
         {"version": __version__, "prompts": prompts, **asdict(scales), **asdict(settings)},
     )

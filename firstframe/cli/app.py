@@ -28,7 +28,7 @@ class OneLineErrors(TyperGroup):
 
 app = typer.Typer(
     cls=OneLineErrors,
-    help="Image-to-video: a clip that starts with your picture and moves as your sentence says.",
+    help="Image-to-video: a clip that starts with your image and moves as your sentence says.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -66,7 +66,9 @@ def measure_prior(
 @app.command("claims")
 def measure_claims(
     scenes: Scenes = 16,
-    pictures: Annotated[int, typer.Option(help="How many images are animated in six ways each.")] = 16,
+    images: Annotated[
+        int, typer.Option("--images", "--pictures", help="How many images are animated in six ways each.")
+    ] = 16,
     seed: Seed = 0,
     out: Out = Path("report/claims"),
     steps: Steps = 6,
@@ -83,7 +85,7 @@ def measure_claims(
 
     if unknown := set(only or ()) - set(SECTIONS):
         raise FirstFrameError(f"there is no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
-    setup = Setup(scenes, seed, SamplingSettings(16, steps, cfg, seed), pictures)
+    setup = Setup(scenes, seed, SamplingSettings(16, steps, cfg, seed), images)
     _measure(CLAIMS, setup, out, device, only or ())
 
 

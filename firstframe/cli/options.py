@@ -20,7 +20,7 @@ Steps = Annotated[int, typer.Option(help="Sampling steps (DDIM).")]
 Cfg = Annotated[float, typer.Option(help="How strictly the prompt is followed; 1 = no guidance.")]
 ImageScale = Annotated[
     float | None,
-    typer.Option(help="How much more the picture counts than without it; 1 = neutral. Takes the place of --cfg."),
+    typer.Option(help="How much more the image counts than without it; 1 = neutral. Takes the place of --cfg."),
 ]
 TextScale = Annotated[
     float | None,
@@ -32,7 +32,7 @@ Keep = Annotated[
     typer.Option(help="Share of the image that the start keeps sharp, 0 to 1 (1 - the paper's p). Less moves more."),
 ]
 Start = Annotated[
-    float, typer.Option(help="t0: where in the noise schedule to start, up to 1; less is nearer to the picture.")
+    float, typer.Option(help="t0: where in the noise schedule to start, up to 1; less is nearer to the image.")
 ]
 Device = Annotated[str, typer.Option(help="cuda, mps or cpu. The first of these that is there, if not given.")]
 Scenes = Annotated[int, typer.Option(help="Number of scenes.")]

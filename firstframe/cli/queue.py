@@ -1,4 +1,4 @@
-"""``firstframe queue``: pictures x prompts x seeds through one or several ComfyUI servers."""
+"""``firstframe queue``: images x prompts x seeds through one or several ComfyUI servers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def queue(
         list[str] | None,
         typer.Option(help=f"Address of a ComfyUI server; {SERVER} if not given. Give it again for more of them."),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of pictures, or one picture.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of images, or one image.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Text file with one prompt for each line.")] = None,
     seeds: Annotated[str, typer.Option(help="Numbers and ranges: 1,2,8-10.")] = "",
     set_: Annotated[
@@ -38,8 +38,11 @@ def queue(
             "--set", help="node.input=value for all jobs; the node by its id, title or class. May be repeated."
         ),
     ] = None,
-    picture_input: Annotated[
-        str | None, typer.Option(help="node.input for the picture; the only LoadImage if not given.")
+    image_input: Annotated[
+        str | None,
+        typer.Option(
+            "--image-input", "--picture-input", help="node.input for the image; the only LoadImage if not given."
+        ),
     ] = None,
     prompt_input: Annotated[
         str | None, typer.Option(help="node.input for the prompt; the only text before a positive input if not given.")
@@ -54,7 +57,7 @@ def queue(
     shard: Annotated[str, typer.Option(help="Do the i-th of n parts of the jobs: i/n.")] = "1/1",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the jobs and send nothing.")] = False,
 ) -> None:
-    """Send every combination of pictures, prompts and seeds to ComfyUI servers and fetch what they make.
+    """Send every combination of images, prompts and seeds to ComfyUI servers and fetch what they make.
 
     The manifest in the folder says what made which file. The same command again does what is not done yet.
     """
@@ -65,7 +68,7 @@ def queue(
 
     part, parts = parse_shard(shard)
     graph = _workflow_with(workflow, set_ or [])
-    jobs = _matrix(graph, images, prompts, seeds, picture_input, prompt_input, seed_input or [])[part - 1 :: parts]
+    jobs = _matrix(graph, images, prompts, seeds, image_input, prompt_input, seed_input or [])[part - 1 :: parts]
     if dry_run:
         done = done_jobs(out)
         for job in jobs:
@@ -104,27 +107,27 @@ def _matrix(
     images: Path | None,
     prompts: Path | None,
     seeds: str,
-    picture_input: str | None,
+    image_input: str | None,
     prompt_input: str | None,
     seed_input: list[str],
 ) -> list[Job]:
     """All jobs. What is not given keeps the workflow's own value."""
     from ..queue import workflow
-    from ..queue.plan import Inputs, make_jobs, parse_seeds, read_pictures, read_prompts
+    from ..queue.plan import Inputs, make_jobs, parse_seeds, read_images, read_prompts
 
-    picture_place = None
+    image_place = None
     if images:
-        graph, picture_place = workflow.with_picture_input(graph, picture_input)
+        graph, image_place = workflow.with_image_input(graph, image_input)
     inputs = Inputs(
-        picture_place,
+        image_place,
         workflow.prompt_input(graph, prompt_input) if prompts else None,
         tuple(workflow.seed_inputs(graph, seed_input)) if seeds else (),
     )
-    pictures = read_pictures(images) if images else []
+    files = read_images(images) if images else []
     texts = read_prompts(prompts) if prompts else []
     numbers = parse_seeds(seeds) if seeds else []
-    jobs = make_jobs(graph, inputs, pictures, texts, numbers)
-    same = prod(len(values) or 1 for values in (pictures, texts, numbers)) - len(jobs)
+    jobs = make_jobs(graph, inputs, files, texts, numbers)
+    same = prod(len(values) or 1 for values in (files, texts, numbers)) - len(jobs)
     if same:
         typer.echo(f"{same} jobs are left out: each would make the same as another", err=True)
     return jobs

@@ -23,7 +23,7 @@ Folder = Annotated[Path, typer.Option("--folder", help="Where scenes, latents, c
 Count = Annotated[int, typer.Option(help="How many scenes.")]
 Steps = Annotated[int, typer.Option(help="Optimiser steps in all.")]
 Rate = Annotated[float, typer.Option("--lr", help="Peak learning rate.")]
-Batch = Annotated[int, typer.Option(help="Crops, pictures or clips in a batch.")]
+Batch = Annotated[int, typer.Option(help="Crops, images or clips in a batch.")]
 Shown = Annotated[int, typer.Option(help="Frames of each clip that a batch shows, frame 0 among them.")]
 RUNS = Path("runs/tiny")
 
@@ -52,7 +52,7 @@ def autoencoder(
     count: Count = 1500,
     device: Device = "",
 ) -> None:
-    """Train the autoencoder on crops of 64 x 64 pixels, from the scenes and from real pictures."""
+    """Train the autoencoder on crops of 64 x 64 pixels, from the scenes and from real images."""
     from ..tiny.recipe import train_autoencoder
 
     train_autoencoder(_run(folder, device, steps, lr, batch_size), count)
@@ -96,11 +96,11 @@ def text(
     train_text(_run(folder, device, steps, lr, batch_size), count)
 
 
-@app.command()
-def pictures(
+@app.command("pictures")
+def images(
     folder: Folder = RUNS, steps: Steps = 450, lr: Rate = 1e-3, batch_size: Batch = 64, device: Device = ""
 ) -> None:
-    """Train text encoder and UNet on single frames: text to picture."""
+    """Train text encoder and UNet on single frames: text to image."""
     from ..tiny.recipe import train_base
 
     train_base(_run(folder, device, steps, lr, batch_size), "pictures")
@@ -115,7 +115,7 @@ def clips(
     shown: Shown = 4,
     device: Device = "",
 ) -> None:
-    """Train everything on a few frames of many clips, starting from the text-to-picture model: text to video.
+    """Train everything on a few frames of many clips, starting from the text-to-image model: text to video.
 
     Most of the clips show their first frame without noise: what the words say of motion is learned faster where it is
     plain what moves.

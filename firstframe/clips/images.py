@@ -1,4 +1,4 @@
-"""Images from outside, read and checked: every way in ends here, and every bad image in a PictureError."""
+"""Images from outside, read and checked: every way in ends here, and every bad image in an ImageError."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..errors import FirstFrameError, PictureError
+from ..errors import FirstFrameError, ImageError
 
 MAX_PIXELS = 64_000_000
 """Width times height of the largest image that is read; reading it takes about 20 bytes for each pixel."""
@@ -29,10 +29,10 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
         The image, whose pixels Pillow reads when they are first used.
 
     Raises:
-        PictureError: the file cannot be read, or the image has more than `MAX_PIXELS`.
+        ImageError: the file cannot be read, or the image has more than `MAX_PIXELS`.
     """
     if not Path(path).is_file():
-        raise PictureError(f"cannot read the image {str(path)!r}: there is no file with this name")
+        raise ImageError(f"cannot read the image {str(path)!r}: there is no file with this name")
     with _refusing(repr(str(path))), Image.open(path) as image:
         check_size(*image.size, repr(str(path)))
         yield image
@@ -50,7 +50,7 @@ def read_image(image: Tensor | Image.Image | str | Path) -> Tensor:
         (H, W, C) floats in [0, 1]; C is 1 (grey), 3 (RGB) or 4 (RGB and alpha).
 
     Raises:
-        PictureError: not one image, or one that cannot be read.
+        ImageError: not one image, or one that cannot be read.
     """
     if isinstance(image, Tensor):
         return _unit_range(_single(image))
@@ -69,16 +69,16 @@ def _refusing(name: str) -> Iterator[None]:
     except FirstFrameError:
         raise
     except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
-        raise PictureError(
+        raise ImageError(
             f"cannot read the image {name}: {error or type(error).__name__}. Check that it opens in an image viewer, "
             "and save it as png or jpg"
         ) from error
 
 
 def check_size(width: int, height: int, name: str) -> None:
-    """Raises PictureError where the image called ``name`` has more than `MAX_PIXELS`."""
+    """Raises ImageError where the image called ``name`` has more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
-        raise PictureError(
+        raise ImageError(
             f"{name} has {width} x {height} pixels, at most {MAX_PIXELS // 10**6} million are read: make it smaller"
         )
 
@@ -106,18 +106,18 @@ def _single(image: Tensor) -> Tensor:
     """(H, W, C) or (1, H, W, C) -> (H, W, C)."""
     shape = tuple(image.shape)
     if image.ndim == 4 and shape[0] != 1:
-        raise PictureError(f"one image is wanted, got a batch of {shape[0]} (shape {shape}); pick one")
+        raise ImageError(f"one image is wanted, got a batch of {shape[0]} (shape {shape}); pick one")
     if image.ndim not in (3, 4) or shape[-1] not in (1, 3, 4) or 0 in shape:
-        raise PictureError(f"an image is (H, W, C) or (1, H, W, C) with C 1, 3 or 4, got shape {shape}")
+        raise ImageError(f"an image is (H, W, C) or (1, H, W, C) with C 1, 3 or 4, got shape {shape}")
     return image.reshape(shape[-3:])
 
 
 def _unit_range(image: Tensor) -> Tensor:
     if image.dtype == torch.bool or image.is_complex():
-        raise PictureError(f"an image has floats in [0, 1] or integers, got {image.dtype}")
+        raise ImageError(f"an image has floats in [0, 1] or integers, got {image.dtype}")
     if not image.is_floating_point():
         return (image.float() / torch.iinfo(image.dtype).max).clamp(0, 1)
     image = image.float().clamp(0, 1)
     if image.sum().isnan():
-        raise PictureError("the image has values that are not a number (NaN): check what made it")
+        raise ImageError("the image has values that are not a number (NaN): check what made it")
     return image

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import FramesError, PictureError
+from ..errors import FramesError, ImageError
 from .images import MAX_PIXELS, read_image
 
 Fit = Literal["cover", "contain", "stretch"]
@@ -27,11 +27,11 @@ class ImageFeatures:
     """Penultimate hidden states (1, N, D) of a CLIP image encoder.
 
     Attributes:
-        picture: of the image.
+        image: of the image.
         null: of an image of zeros.
     """
 
-    picture: Tensor
+    image: Tensor
     null: Tensor
 
 
@@ -40,7 +40,7 @@ class Reference:
     """A prepared image and, once it is encoded, its latent and its features.
 
     Attributes:
-        pixels: (1, 3, H, W) in [0, 1], as `prepare_picture` makes it.
+        pixels: (1, 3, H, W) in [0, 1], as `prepare_image` makes it.
         latent: (1, C, H/8, W/8), the autoencoder's output before its scaling factor is applied, or None.
         features: for the content adapter, or None.
         others: latents of further images, by the number of the frame that each one is; -1 is the last one.
@@ -94,7 +94,7 @@ class Reference:
         return self.pixels.movedim(1, -1)
 
 
-def prepare_picture(
+def prepare_image(
     image: Tensor | Image.Image | str | Path,
     width: int,
     height: int,
@@ -117,12 +117,12 @@ def prepare_picture(
         (1, 3, height, width) in [0, 1].
 
     Raises:
-        PictureError: a file that cannot be read, a batch, a wrong shape, or a size that is too large or no multiple
+        ImageError: a file that cannot be read, a batch, a wrong shape, or a size that is too large or no multiple
             of 8.
     """
     _check_size(width, height)
     if fit not in get_args(Fit):
-        raise PictureError(f"fit must be one of {', '.join(get_args(Fit))}, got {fit!r}")
+        raise ImageError(f"fit must be one of {', '.join(get_args(Fit))}, got {fit!r}")
     pixels = _flatten(read_image(image), background)
     if fit == "stretch":
         return _resize(pixels, width, height)
@@ -131,12 +131,12 @@ def prepare_picture(
 
 def _check_size(width: int, height: int) -> None:
     if width < 8 or height < 8 or width % 8 or height % 8:
-        raise PictureError(
+        raise ImageError(
             f"the size must be multiples of 8, got {width}x{height}; "
             f"the nearest is {_multiple_of_8(width)}x{_multiple_of_8(height)}"
         )
     if width * height > MAX_PIXELS:
-        raise PictureError(f"the size must be at most {MAX_PIXELS // 10**6} million pixels, got {width}x{height}")
+        raise ImageError(f"the size must be at most {MAX_PIXELS // 10**6} million pixels, got {width}x{height}")
 
 
 def _multiple_of_8(length: int) -> int:

@@ -31,7 +31,7 @@ def _held_out(setup: Setup, look: Look = "plain") -> list[Target]:
 
 
 def _actions(setup: Setup) -> list[list[Target]]:
-    return list(action_targets(setup.pictures, setup.seed, setup.settings.num_frames))
+    return list(action_targets(setup.images, setup.seed, setup.settings.num_frames))
 
 
 def _methods(names: Sequence[str]) -> list[Case]:
@@ -151,6 +151,6 @@ PRIOR_REPORT = Report(
 CLAIMS = Report(
     "claims",
     "FirstFrame: the papers' claims on rendered scenes",
-    "The tiny model on {scenes} rendered scenes and {pictures} images that no training saw. Numbers are means.",
+    "The tiny model on {scenes} rendered scenes and {images} images that no training saw. Numbers are means.",
     [PARTS, OTHER_LOOK, ACTIONS, IMAGE_SCALE, PRIOR],
 )

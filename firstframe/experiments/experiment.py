@@ -20,7 +20,7 @@ class Setup:
     scenes: int
     seed: int
     settings: SamplingSettings
-    pictures: int = 0
+    images: int = 0
 
 
 @dataclass(frozen=True)

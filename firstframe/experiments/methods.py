@@ -41,7 +41,7 @@ def make_clip(model: TinyModel, method: str, target: Target, settings: SamplingS
         return _round_trip(model, target)
     height, width = target.frames.shape[1:3]
     settings = replace(settings, seed=settings.seed + target.seed, size=(height, width))
-    reference = None if method == "base" else reference_of(model, target.picture, encode=method != "retention")
+    reference = None if method == "base" else reference_of(model, target.image, encode=method != "retention")
     return sample_clip(model, target.scene.caption, settings, reference, _SCALES[method])
 
 

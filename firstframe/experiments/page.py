@@ -93,7 +93,7 @@ def _words(value: Any, key: str = "") -> str:
 
 def _settings(results: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked for, and how clips are sampled; settings in settings under "outer.inner"."""
-    settings = {key: results[key] for key in ("scenes", "pictures") if results[key]}
+    settings = {key: results[key] for key in ("scenes", "images") if results[key]}
     settings["seed_of_the_scenes"] = results["seed"]
     for key, value in results["settings"].items():
         inner = {f"{key}.{name}": of_name for name, of_name in value.items()} if isinstance(value, dict) else {}

@@ -2,7 +2,7 @@
 
 SETTINGS = {
     "scenes": "rendered scenes that every number is a mean over, unless it says otherwise",
-    "pictures": "images that are each animated in six ways",
+    "images": "images that are each animated in six ways",
     "seed_of_the_scenes": "another seed gives other scenes",
     "num_frames": "frames in a clip",
     "steps": "sampling steps (DDIM)",

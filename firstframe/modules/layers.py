@@ -142,7 +142,7 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """A transformer block over the places of a picture."""
+    """A transformer block over the places of an image."""
 
     def __init__(self, channels: int, context_channels: int, num_heads: int, backend: Backend) -> None:
         super().__init__()

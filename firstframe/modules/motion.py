@@ -1,4 +1,4 @@
-"""AnimateDiff's motion module (arXiv 2307.04725): attention over frames at every place of the picture."""
+"""AnimateDiff's motion module (arXiv 2307.04725): attention over frames at every place of the image."""
 
 from __future__ import annotations
 

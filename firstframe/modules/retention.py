@@ -1,4 +1,4 @@
-"""The frame retention branch (DreamVideo, arXiv 2312.03018): what the picture says, as residuals for the UNet."""
+"""The frame retention branch (DreamVideo, arXiv 2312.03018): what the image says, as residuals for the UNet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RetentionConfig:
     """What a branch is made for: a UNet, a motion module, and how wide the stem is.
 
     Attributes:
-        stem_channels: widths of the stem's four levels, at the picture's size and at a half, a quarter and an
+        stem_channels: widths of the stem's four levels, at the image's size and at a half, a quarter and an
             eighth of it. The last is the number of features that are concatenated to the latents.
         motion: of the temporal layers; its ``block_out_channels`` and ``layers_per_block`` are the UNet's.
     """
@@ -59,7 +59,7 @@ class RetentionConfig:
 
 
 class Stem(nn.Module):
-    """Convolutions on the picture itself, down to the resolution of its latent."""
+    """Convolutions on the image itself, down to the resolution of its latent."""
 
     def __init__(self, widths: tuple[int, ...], backend: Backend) -> None:
         super().__init__()
@@ -70,16 +70,16 @@ class Stem(nn.Module):
             self.blocks.append(operations.Conv2d(narrow, narrow, 3, padding=1))
             self.blocks.append(operations.Conv2d(narrow, wide, 3, stride=2, padding=1))
 
-    def forward(self, picture: Tensor) -> Tensor:
-        """Pictures (B, 3, 8h, 8w) in [-1, 1] to features (B, C, h, w)."""
-        hidden: Tensor = functional.silu(self.conv_in(picture))
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (B, 3, 8h, 8w) in [-1, 1] to features (B, C, h, w)."""
+        hidden: Tensor = functional.silu(self.conv_in(image))
         for block in self.blocks:
             hidden = functional.silu(block(hidden))
         return hidden
 
 
 class RetentionBranch(nn.Module):
-    """A trainable copy of a UNet's down blocks that sees the picture's features beside the noisy latents.
+    """A trainable copy of a UNet's down blocks that sees the image's features beside the noisy latents.
 
     The features are concatenated to every frame's latents (the paper's text; its figure draws a sum). ResNet, self-,
     text and temporal attention follow as in the UNet; one projection for each skip connection, zero at the start,
@@ -141,9 +141,9 @@ class RetentionBranch(nn.Module):
             raise ModelMismatchError(f"{name} is {tuple(found.shape)} in the base, {tuple(weight.shape)} in the branch")
         return found
 
-    def encode(self, picture: Tensor) -> Tensor:
-        """Pictures (B, 3, 8h, 8w) in [0, 1] to features (B, C, h, w); once for a whole sampling."""
-        features: Tensor = self.stem(2.0 * picture - 1.0)
+    def encode(self, image: Tensor) -> Tensor:
+        """Images (B, 3, 8h, 8w) in [0, 1] to features (B, C, h, w); once for a whole sampling."""
+        features: Tensor = self.stem(2.0 * image - 1.0)
         return features
 
     def forward(
@@ -155,7 +155,7 @@ class RetentionBranch(nn.Module):
             noisy: what the UNet sees, (B, C, F, h, w).
             timestep: (B,), from 0 to 999.
             text: embeddings (B, N, D), or (B*F, N, D) with one for each frame.
-            features: of the pictures, from :meth:`encode`, (B, C', h, w).
+            features: of the images, from :meth:`encode`, (B, C', h, w).
             positions: frame numbers (F,), integers from 0 to ``max_frames - 1``; None for 0 to F-1.
 
         Returns:
@@ -165,8 +165,8 @@ class RetentionBranch(nn.Module):
         """
         num_frames = noisy.shape[2]
         self._check(noisy, features)
-        pictures = repeat(features, "b c h w -> b c f h w", f=num_frames)
-        x = self.conv_in(fold_frames(torch.cat([noisy, pictures.to(noisy)], dim=1)))
+        images = repeat(features, "b c h w -> b c f h w", f=num_frames)
+        x = self.conv_in(fold_frames(torch.cat([noisy, images.to(noisy)], dim=1)))
         time = self.time_embedding(timestep.repeat_interleave(num_frames), x.dtype)
         skips = [x]
         for level, block in enumerate(cast(list[_DownBlock], list(self.down_blocks))):

@@ -1,1 +1,1 @@
-"""Many pictures, prompts and seeds through one or several ComfyUI servers: see docs/queue.md."""
+"""Many images, prompts and seeds through one or several ComfyUI servers: see docs/queue.md."""

@@ -124,8 +124,8 @@ def facts_of(job: Job) -> dict[str, Any]:
     """What the manifest says of a job."""
     return {
         "job": job.id,
-        "picture": str(job.picture.path) if job.picture else None,
-        "picture_sha256": job.picture.sha256 if job.picture else None,
+        "picture": str(job.image.path) if job.image else None,
+        "picture_sha256": job.image.sha256 if job.image else None,
         "prompt_index": job.prompt_index,
         "prompt": job.prompt,
         "seed": job.seed,

@@ -1,4 +1,4 @@
-"""The matrix: pictures x prompts x seeds, as graphs that are ready to be sent."""
+"""The matrix: images x prompts x seeds, as graphs that are ready to be sent."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 from ..errors import FirstFrameError
 from .workflow import Graph, Place, with_values
 
-PICTURE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 SHOWN_DIGITS = 8
 HIGHEST_SEED = 2**64 - 1
 MOST_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture to be uploaded. ``upload_name`` says what is in it, so that pictures of one name do not collide."""
+class SourceImage:
+    """An image to be uploaded. ``upload_name`` says what is in it, so that images of one name do not collide."""
 
     path: Path
     label: str
@@ -34,29 +34,29 @@ class Picture:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where picture, prompt and seed go; None or empty where the workflow keeps its own."""
+    """Where image, prompt and seed go; None or empty where the workflow keeps its own."""
 
-    picture: Place | None = None
+    image: Place | None = None
     prompt: Place | None = None
     seeds: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
 class Job:
-    """One graph to be run. ``id`` is a digest of the graph, which names the picture by its content."""
+    """One graph to be run. ``id`` is a digest of the graph, which names the image by its content."""
 
     id: str
     graph: Graph
-    picture: Picture | None
+    image: SourceImage | None
     prompt_index: int | None
     prompt: str | None
     seed: int | None
 
     @property
     def name(self) -> str:
-        """What its files are called: picture, number of the prompt, seed, and the first digits of the id."""
+        """What its files are called: image, number of the prompt, seed, and the first digits of the id."""
         parts = [
-            self.picture.label if self.picture else "",
+            self.image.label if self.image else "",
             "" if self.prompt_index is None else f"p{self.prompt_index:03}",
             "" if self.seed is None else f"s{self.seed}",
             self.id[:SHOWN_DIGITS],
@@ -64,13 +64,15 @@ class Job:
         return "_".join(part for part in parts if part)
 
 
-def read_pictures(path: Path) -> list[Picture]:
-    """The pictures in a folder, by name; or the one that ``path`` is."""
-    files = [path] if path.is_file() else sorted(file for file in path.glob("*") if _is_picture(file))
+def read_images(path: Path) -> list[SourceImage]:
+    """The images in a folder, by name; or the one that ``path`` is."""
+    files = [path] if path.is_file() else sorted(file for file in path.glob("*") if _is_image(file))
     if not files:
-        raise FirstFrameError(f"{path}: no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
+        raise FirstFrameError(f"{path}: no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     stems = Counter(file.stem for file in files)
-    return [Picture(file, _label(file.stem if stems[file.stem] == 1 else file.name), _digest(file)) for file in files]
+    return [
+        SourceImage(file, _label(file.stem if stems[file.stem] == 1 else file.name), _digest(file)) for file in files
+    ]
 
 
 def _label(name: str) -> str:
@@ -85,8 +87,8 @@ def _digest(file: Path) -> str:
         raise FirstFrameError(f"{file}: cannot be read: {error}") from error
 
 
-def _is_picture(file: Path) -> bool:
-    return file.is_file() and file.suffix.lower() in PICTURE_SUFFIXES
+def _is_image(file: Path) -> bool:
+    return file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -131,29 +133,31 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def make_jobs(graph: Graph, inputs: Inputs, pictures: list[Picture], prompts: list[str], seeds: list[int]) -> list[Job]:
+def make_jobs(
+    graph: Graph, inputs: Inputs, images: list[SourceImage], prompts: list[str], seeds: list[int]
+) -> list[Job]:
     """All combinations; what is empty keeps the workflow's own value. Two that are the same graph are one job."""
     nothing = [None]
     jobs: dict[str, Job] = {}
-    for picture, prompt, seed in product(pictures or nothing, [*enumerate(prompts, 1)] or nothing, seeds or nothing):
-        job = _job(graph, inputs, picture, prompt, seed)
+    for image, prompt, seed in product(images or nothing, [*enumerate(prompts, 1)] or nothing, seeds or nothing):
+        job = _job(graph, inputs, image, prompt, seed)
         jobs.setdefault(job.id, job)
     return list(jobs.values())
 
 
 def _job(
-    graph: Graph, inputs: Inputs, picture: Picture | None, prompt: tuple[int, str] | None, seed: int | None
+    graph: Graph, inputs: Inputs, image: SourceImage | None, prompt: tuple[int, str] | None, seed: int | None
 ) -> Job:
     values: dict[Place, Any] = {}
-    if inputs.picture and picture:
-        values[inputs.picture] = picture.upload_name
+    if inputs.image and image:
+        values[inputs.image] = image.upload_name
     if inputs.prompt and prompt:
         values[inputs.prompt] = prompt[1]
     if seed is not None:
         values |= dict.fromkeys(inputs.seeds, seed)
     edited = with_values(graph, values)
     index, text = prompt or (None, None)
-    return Job(graph_id(edited), edited, picture, index, text, seed)
+    return Job(graph_id(edited), edited, image, index, text, seed)
 
 
 def graph_id(graph: Graph) -> str:

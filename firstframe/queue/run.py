@@ -144,8 +144,8 @@ class Run:
 
     async def _send(self, server: Server, job: Job) -> str:
         """Send a job; its id at the server, which is on the disk before."""
-        if job.picture:
-            await server.upload(job.picture)
+        if job.image:
+            await server.upload(job.image)
         prompt_id = str(uuid.uuid4())
         self._note_sent(server, job, prompt_id)
         await server.submit(job, prompt_id)

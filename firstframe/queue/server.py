@@ -21,7 +21,7 @@ from ..clips.leftovers import part_name
 from .answers import Accepted, Event, File, History, Queued, Stored
 from .connection import Connection, Limits
 from .errors import JobFailedError, ServerGoneError, ServerTroubleError
-from .plan import Job, Picture
+from .plan import Job, SourceImage
 from .results import JobResult, job_result, refusal
 
 LONGEST_WAIT = 8.0  # seconds between two tries
@@ -62,24 +62,24 @@ class Server:
             return str(error)
         return None
 
-    async def upload(self, picture: Picture) -> None:
-        """Bring a picture into the server's input folder, once.
+    async def upload(self, image: SourceImage) -> None:
+        """Bring an image into the server's input folder, once.
 
         Raises:
             JobFailedError: The file has gone or changed since the jobs were planned.
         """
-        if picture.sha256 in self._uploaded:
+        if image.sha256 in self._uploaded:
             return
         try:
-            content = picture.path.read_bytes()
+            content = image.path.read_bytes()
         except OSError as error:
-            raise JobFailedError(f"{picture.path} cannot be read: {error}") from error
-        if hashlib.sha256(content).hexdigest() != picture.sha256:
-            raise JobFailedError(f"{picture.path} was changed while the queue was at work; start it again")
-        stored = await self._with_retries(self._upload_once, picture.upload_name, content)
-        if stored.name != picture.upload_name:
-            raise ServerGoneError(f"{self.url}: another file is in the way; remove input/{picture.upload_name} there")
-        self._uploaded.add(picture.sha256)
+            raise JobFailedError(f"{image.path} cannot be read: {error}") from error
+        if hashlib.sha256(content).hexdigest() != image.sha256:
+            raise JobFailedError(f"{image.path} was changed while the queue was at work; start it again")
+        stored = await self._with_retries(self._upload_once, image.upload_name, content)
+        if stored.name != image.upload_name:
+            raise ServerGoneError(f"{self.url}: another file is in the way; remove input/{image.upload_name} there")
+        self._uploaded.add(image.sha256)
 
     async def _upload_once(self, name: str, content: bytes) -> Stored:
         form = aiohttp.FormData()

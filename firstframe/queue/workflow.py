@@ -14,7 +14,7 @@ from ..errors import FirstFrameError
 Graph = dict[str, dict[str, Any]]
 """Nodes by id: ``{"class_type": …, "inputs": {name: value or [id, output]}, "_meta": {"title": …}}``."""
 
-EXAMPLE_PICTURE = "FirstFrameExamplePicture"
+EXAMPLE_IMAGE = "FirstFrameExamplePicture"
 LOAD_IMAGE = "LoadImage"
 SEED_NAMES = ("seed", "noise_seed")
 
@@ -118,10 +118,10 @@ def with_values(graph: Graph, values: dict[Place, Any]) -> Graph:
     return edited
 
 
-def with_picture_input(graph: Graph, name: str | None) -> tuple[Graph, Place]:
-    """The graph, and the input that takes an uploaded picture's name.
+def with_image_input(graph: Graph, name: str | None) -> tuple[Graph, Place]:
+    """The graph, and the input that takes an uploaded image's name.
 
-    Where none is named: that of the only LoadImage. Where there is no LoadImage, FirstFrame's example picture makes
+    Where none is named: that of the only LoadImage. Where there is no LoadImage, FirstFrame's example image makes
     room for one.
     """
     if name is not None:
@@ -129,10 +129,10 @@ def with_picture_input(graph: Graph, name: str | None) -> tuple[Graph, Place]:
     kinds = {id: node["class_type"] for id, node in graph.items()}
     loaders = [id for id, kind in kinds.items() if kind == LOAD_IMAGE]
     if not loaders:
-        loaders = [id for id, kind in kinds.items() if kind == EXAMPLE_PICTURE]
+        loaders = [id for id, kind in kinds.items() if kind == EXAMPLE_IMAGE]
         graph = {**graph, **{id: {"class_type": LOAD_IMAGE, "inputs": {"image": ""}} for id in loaders}}
     places = [Place(id, "image") for id in loaders]
-    return graph, _only(graph, places, "pictures", "--picture-input", "there is no LoadImage")
+    return graph, _only(graph, places, "images", "--image-input", "there is no LoadImage")
 
 
 def prompt_input(graph: Graph, name: str | None) -> Place:

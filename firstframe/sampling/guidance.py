@@ -1,6 +1,6 @@
-"""Guidance with one scale for the picture and one for the text, and what keeps high scales from burning in.
+"""Guidance with one scale for the image and one for the text, and what keeps high scales from burning in.
 
-Three predictions are told apart: ``uncond`` sees neither picture nor text, ``image`` the picture alone, ``full`` both.
+Three predictions are told apart: ``uncond`` sees neither image nor text, ``image`` the image alone, ``full`` both.
 They may be of eps, v or the clean latents; the refinements are meant for the clean latents (B, C, F, H, W).
 """
 
@@ -24,13 +24,13 @@ ALWAYS: Interval = (0.0, 1.0)
 
 @dataclass(frozen=True)
 class DualGuidance:
-    """How strongly picture and text guide.
+    """How strongly image and text guide.
 
     Attributes:
-        image_scale: s_I, how much more than without the picture; 1 is neutral.
+        image_scale: s_I, how much more than without the image; 1 is neutral.
         text_scale: s_T, how much more than without the text; 1 is neutral.
         image_interval, text_interval: the part of the schedule, from 0 (all noise) to 1 (none), where each scale
-            holds; elsewhere it is 1. Where the image scale is 1, the pass without picture and text is not computed;
+            holds; elsewhere it is 1. Where the image scale is 1, the pass without image and text is not computed;
             where both are, only the full one is (arXiv 2404.07724 for one condition).
         parallel: share of each guidance term that is kept along the full prediction (APG, arXiv 2410.02416, eta);
             1 is plain guidance, 0 takes away what brightens and saturates.
@@ -143,10 +143,10 @@ class Scales:
 
 @dataclass(frozen=True)
 class LowPass:
-    """Adaptive low-pass guidance (arXiv 2506.08456): the early steps see a softened picture, and move more.
+    """Adaptive low-pass guidance (arXiv 2506.08456): the early steps see a softened image, and move more.
 
     Attributes:
-        detail: share of the picture's width and height that is left in the early steps, see :func:`softened`; 1 is all.
+        detail: share of the image's width and height that is left in the early steps, see :func:`softened`; 1 is all.
         end: where the early steps end, from 0 (all noise) to 1 (none).
 
     Raises FirstFrameError for values out of their range.
@@ -157,17 +157,17 @@ class LowPass:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.detail <= 1.0:
-            raise FirstFrameError(f"the picture's early detail must be above 0 and at most 1, got {self.detail}")
+            raise FirstFrameError(f"the image's early detail must be above 0 and at most 1, got {self.detail}")
         if not 0.0 <= self.end <= 1.0:
             raise FirstFrameError(f"the early steps must end from 0 to 1, got {self.end}")
 
     @property
     def is_neutral(self) -> bool:
-        """Whether the picture is the same in all steps."""
+        """Whether the image is the same in all steps."""
         return self.detail == 1.0
 
     def holds(self, progress: float) -> bool:
-        """Whether the softened picture is seen at a place of the schedule, from 0 (all noise) to 1 (none)."""
+        """Whether the softened image is seen at a place of the schedule, from 0 (all noise) to 1 (none)."""
         return not self.is_neutral and progress <= self.end
 
 

@@ -9,7 +9,7 @@ from einops import repeat
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from ..errors import FirstFrameError, ModelMismatchError, PictureError
+from ..errors import FirstFrameError, ImageError, ModelMismatchError
 from ..shapes import fold_frames, unfold_frames
 
 _MASK_STREAM = 0x46495253545F4652
@@ -47,15 +47,15 @@ def degrade(frames: Tensor, mask: Tensor, blur_kernel: int = 9, blur_sigma: floa
 
     ``D(x) = M * x + (1 - M) * GaussianBlur(x)`` on ``frames`` (B, C, F, H, W) with a boolean
     ``mask`` of the same shape. The first frame stays as it is. Kernel (odd) and sigma are in latent pixels.
-    A FirstFrameError tells that the kernel is even, a PictureError that the picture is too small for it.
+    A FirstFrameError tells that the kernel is even, an ImageError that the image is too small for it.
     """
     if blur_kernel % 2 == 0:
         raise FirstFrameError(f"the blur kernel must be odd, so that it has a centre; got {blur_kernel}")
     if min(frames.shape[-2:]) <= blur_kernel // 2:
         height, width = frames.shape[-2:]
-        raise PictureError(
+        raise ImageError(
             f"a latent of {width} x {height} is too small to blur with a kernel of {blur_kernel}: use a larger "
-            "picture (8 pixels are one latent), or a smaller blur kernel"
+            "image (8 pixels are one latent), or a smaller blur kernel"
         )
     size, sigma = (blur_kernel, blur_kernel), (blur_sigma, blur_sigma)
     blurred = unfold_frames(gaussian_blur2d(fold_frames(frames), size, sigma), frames.shape[2])
@@ -84,7 +84,7 @@ def prior_mean(
 
 def similar_clip(
     clip: Tensor,
-    picture: Tensor,
+    image: Tensor,
     keep_probability: float,
     generator: torch.Generator,
     blur_kernel: int = 9,
@@ -92,21 +92,21 @@ def similar_clip(
 ) -> Tensor:
     """:func:`prior_mean` in the form of a video model's ``clip``, (B, C, F, H, W), whose F are latent frames.
 
-    ``picture`` (1, C, F', H, W) is a still clip where F' is F; else its first frame, which a video autoencoder makes of
-    the first picture alone, stands for all of them. Raises ModelMismatchError for another C, PictureError for another
-    size, and for a picture that is empty.
+    ``image`` (1, C, F', H, W) is a still clip where F' is F; else its first frame, which a video autoencoder makes of
+    the first image alone, stands for all of them. Raises ModelMismatchError for another C, ImageError for another
+    size, and for an image that is empty.
     """
-    if picture.shape[1] != clip.shape[1]:
+    if image.shape[1] != clip.shape[1]:
         raise ModelMismatchError(
-            f"the picture's latent has {picture.shape[1]} channels, the video's has {clip.shape[1]}: encode the "
-            "picture with the video model's own VAE"
+            f"the image's latent has {image.shape[1]} channels, the video's has {clip.shape[1]}: encode the "
+            "image with the video model's own VAE"
         )
-    if picture.shape[-2:] != clip.shape[-2:]:
-        sizes = (f"{latent.shape[-1]} x {latent.shape[-2]}" for latent in (picture, clip))
-        raise PictureError("the picture's latent is {}, the video's is {}: use one size for both".format(*sizes))
-    if not picture[:, :, 0].any():
-        raise PictureError("the picture's latent is empty: encode the picture with the VAE and give it as `picture`")
-    frames = picture if picture.shape[2] == clip.shape[2] else picture[:, :, :1].expand(-1, -1, clip.shape[2], -1, -1)
+    if image.shape[-2:] != clip.shape[-2:]:
+        sizes = (f"{latent.shape[-1]} x {latent.shape[-2]}" for latent in (image, clip))
+        raise ImageError("the image's latent is {}, the video's is {}: use one size for both".format(*sizes))
+    if not image[:, :, 0].any():
+        raise ImageError("the image's latent is empty: encode the image with the VAE and give it as `picture`")
+    frames = image if image.shape[2] == clip.shape[2] else image[:, :, :1].expand(-1, -1, clip.shape[2], -1, -1)
     similar = prior_mean(frames, clip.shape[2], keep_probability, generator, blur_kernel, blur_sigma)
     return similar.expand_as(clip).clone()
 

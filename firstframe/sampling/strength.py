@@ -1,4 +1,4 @@
-"""How strongly the picture holds: when, in which frame, at which resolution of the UNet, and where in the picture."""
+"""How strongly the image holds: when, in which frame, at which resolution of the UNet, and where in the image."""
 
 from __future__ import annotations
 

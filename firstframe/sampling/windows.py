@@ -9,7 +9,7 @@ from ..errors import FramesError
 
 
 def anchored_windows(num_frames: int, length: int, overlap: int) -> list[list[int]]:
-    """Windows of ``length`` frames that cover a clip; every one begins with frame 0, the picture.
+    """Windows of ``length`` frames that cover a clip; every one begins with frame 0, the image.
 
     Behind it stand ``length - 1`` neighbouring frames; two neighbouring windows share at least ``overlap`` of them. All
     windows are equally long, and evenly spread. A clip that fits into one window is one window.
@@ -21,7 +21,7 @@ def anchored_windows(num_frames: int, length: int, overlap: int) -> list[list[in
     run, last = length - 1, num_frames - length + 1  # frames behind the anchor, and where the last such run begins
     if not 0 <= overlap < run:
         raise FramesError(
-            f"windows of {length} frames hold the picture and {run} more, of which at most {run - 1} can overlap; "
+            f"windows of {length} frames hold the image and {run} more, of which at most {run - 1} can overlap; "
             f"got an overlap of {overlap}"
         )
     count = 1 + -(-(last - 1) // (run - overlap))

@@ -2,7 +2,7 @@
 
 Its architecture is that of the "tiny autoencoder" for Stable Diffusion (TAESD), without normalisation layers.
 A KL autoencoder of the usual build was tried first: with 64 channels its 32 norm groups hold two channels
-each, which takes the colour out of the picture, and after 2,500 steps it still drew in grey.
+each, which takes the colour out of the image, and after 2,500 steps it still drew in grey.
 """
 
 from __future__ import annotations

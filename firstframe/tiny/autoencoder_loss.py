@@ -21,7 +21,7 @@ WINDOW, SIGMA = 7, 1.5
 class AutoencoderLoss:
     """Absolute error at three scales and of edges, structural dissimilarity, and latents kept at unit variance.
 
-    The latents get a little noise before they are decoded, so that near latents mean near pictures. kornia has both
+    The latents get a little noise before they are decoded, so that near latents mean near images. kornia has both
     filters, but uploads their weights in each call, for which a GPU would have to wait.
 
     Attributes:

@@ -42,7 +42,7 @@ def render_scenes(file: Path, count: int) -> NDArray[np.uint8]:
 
 
 def frame_crops(frames: NDArray[np.uint8], batch_size: int, crop: int, seed: int) -> Callable[[int], Tensor]:
-    """Random crops for the autoencoder, one in eight from a real picture.
+    """Random crops for the autoencoder, one in eight from a real image.
 
     Returns:
         The batch of a step, (batch_size, 3, crop, crop) in [-1, 1].

@@ -21,7 +21,7 @@ from .text import caption_ends, known_tokens, tokenize
 
 @dataclass(frozen=True)
 class TinyModel:
-    """Everything that turns a picture and a sentence into a clip of 16 frames of 128 x 128 pixels."""
+    """Everything that turns an image and a sentence into a clip of 16 frames of 128 x 128 pixels."""
 
     autoencoder: AutoencoderTiny
     text_encoder: CLIPTextModel
@@ -43,16 +43,16 @@ class TinyModel:
         return states
 
     @torch.inference_mode()
-    def encode(self, pictures: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1], H and W multiples of 8, to latents (B, 4, H/8, W/8) of unit variance."""
-        latents: Tensor = self.autoencoder.encode(pictures * 2 - 1).latents
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1], H and W multiples of 8, to latents (B, 4, H/8, W/8) of unit variance."""
+        latents: Tensor = self.autoencoder.encode(images * 2 - 1).latents
         return latents
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B, 4, H/8, W/8) to pictures (B, 3, H, W) in [0, 1]."""
-        pictures: Tensor = self.autoencoder.decode(latents).sample
-        return (pictures / 2 + 0.5).clamp(0, 1)
+        """Latents (B, 4, H/8, W/8) to images (B, 3, H, W) in [0, 1]."""
+        images: Tensor = self.autoencoder.decode(latents).sample
+        return (images / 2 + 0.5).clamp(0, 1)
 
 
 def new_text_encoder() -> CLIPTextModel:

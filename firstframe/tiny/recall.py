@@ -26,7 +26,7 @@ class Recall(nn.Linear):
     """Reads a caption's first words off each of the text encoder's states behind it; thrown away after training.
 
     Where most of 77 states are padding, a word that only its own state knows is hardly heard: directions moved
-    nothing in the picture until the padding had to know them.
+    nothing in the image until the padding had to know them.
     """
 
     def __init__(self) -> None:

@@ -88,7 +88,7 @@ def encode(folder: Path, count: int, device: torch.device) -> None:
 
 
 def train_autoencoder(run: Run, count: int) -> None:
-    """Train the autoencoder on crops of scenes and of real pictures, in fp32."""
+    """Train the autoencoder on crops of scenes and of real images, in fp32."""
     set_seed(0)
     model = AutoencoderTiny(**AUTOENCODER).to(memory_format=torch.channels_last)
     start_from_thumbnail(model)

@@ -82,15 +82,15 @@ def image_tokens(unet: UNet2DConditionModel) -> nn.Module:
 
 
 @pytest.fixture
-def picture() -> Tensor:
+def image() -> Tensor:
     """A random image of 64 x 64 pixels."""
     return torch.rand(1, 3, 64, 64, generator=torch.Generator("cpu").manual_seed(7))
 
 
 @pytest.fixture
-def retention(unet: UNet2DConditionModel, motion: MotionModule, picture: Tensor) -> Retention:
-    """A random frame retention branch and the features of ``picture``."""
+def retention(unet: UNet2DConditionModel, motion: MotionModule, image: Tensor) -> Retention:
+    """A random frame retention branch and the features of ``image``."""
     config = RetentionConfig(unet_config(unet), replace(motion.config, mid=False), stem_channels=(4, 4, 8, 8))
     branch = randomised(RetentionBranch(config), 4)
     with torch.no_grad():
-        return Retention(branch, branch.encode(picture))
+        return Retention(branch, branch.encode(image))

@@ -1,4 +1,4 @@
-"""The retention branch on a diffusers UNet, and guidance by picture and text."""
+"""The retention branch on a diffusers UNet, and guidance by image and text."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ NOISY = draw_noise((4, 8, 8), FRAMES, 3)
 
 
 @pytest.fixture
-def reference(picture) -> Reference:
-    return Reference(picture, torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5)))
+def reference(image) -> Reference:
+    return Reference(image, torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5)))
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def texts() -> tuple[Tensor, Tensor]:
 
 
 class Rows:
-    """Counts the pictures that a UNet was shown."""
+    """Counts the images that a UNet was shown."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         self.count = self.calls = 0
@@ -144,7 +144,7 @@ def test_without_a_latent_the_branch_alone_conditions_on_the_image(unet, parts, 
     assert torch.equal(text_alone, sample(unet, texts, pixels, off, SETTINGS, image_scale=3.0, text_scale=2.0))
 
 
-def test_without_picture_and_text_it_is_the_base(unet, parts, motion, reference, texts) -> None:
+def test_without_image_and_text_it_is_the_base(unet, parts, motion, reference, texts) -> None:
     """Image and text scale 0: the base model alone, on noise, with frame 0 not held while it looks."""
     found = sample(unet, texts, reference, parts, SETTINGS, image_scale=0.0, text_scale=0.0)
     free = replace(SETTINGS, cfg=1.0, hold_first_frame=False)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 from firstframe.cli.app import app
-from firstframe.clips.reference import prepare_picture
+from firstframe.clips.reference import prepare_image
 from firstframe.clips.video import check_place, read_clip
 from firstframe.errors import FirstFrameError
 
@@ -20,11 +20,11 @@ FAST = ["--frames", "3", "--steps", "2", "--width", "64", "--height", "48"]
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     coarse = torch.rand(1, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     smooth = functional.interpolate(coarse, (60, 90), mode="bicubic").clamp(0, 1)[0].movedim(0, -1)
-    Image.fromarray((smooth * 255).byte().numpy()).save(tmp_path / "picture.png")
-    return tmp_path / "picture.png"
+    Image.fromarray((smooth * 255).byte().numpy()).save(tmp_path / "image.png")
+    return tmp_path / "image.png"
 
 
 @pytest.fixture
@@ -33,15 +33,15 @@ def run(small_model, monkeypatch):
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def animated(run, picture: Path, name: str, *options: str) -> torch.Tensor:
-    result = run("animate", picture, "--prompt", "a red fish", "-o", picture.parent / name, *FAST, *options)
+def animated(run, image: Path, name: str, *options: str) -> torch.Tensor:
+    result = run("animate", image, "--prompt", "a red fish", "-o", image.parent / name, *FAST, *options)
     assert result.exit_code == 0, result.output
-    return read_clip(picture.parent / name).frames
+    return read_clip(image.parent / name).frames
 
 
-def test_animate(run, picture):
-    out = picture.parent / "new" / "clip.mp4"
-    result = run("animate", picture, "--prompt", "a red fish", "-o", out, "--seed", "7", "--fps", "5", *FAST)
+def test_animate(run, image):
+    out = image.parent / "new" / "clip.mp4"
+    result = run("animate", image, "--prompt", "a red fish", "-o", out, "--seed", "7", "--fps", "5", *FAST)
     sheet = out.with_name("clip_frames.png")
     assert result.exit_code == 0 and result.stdout.split() == [str(out), str(sheet)]
     clip = read_clip(out)
@@ -51,70 +51,70 @@ def test_animate(run, picture):
     assert (made_by["prompts"], made_by["seed"], made_by["num_frames"]) == (["a red fish"], 7, 3)
 
 
-@pytest.mark.parametrize(("fps", "name"), [("0", "clip.mp4"), ("nan", "clip.mp4"), ("8", "picture.png/clip.mp4")])
-def test_what_cannot_be_written_is_refused_before_sampling(run, picture, monkeypatch, fps, name):
+@pytest.mark.parametrize(("fps", "name"), [("0", "clip.mp4"), ("nan", "clip.mp4"), ("8", "image.png/clip.mp4")])
+def test_what_cannot_be_written_is_refused_before_sampling(run, image, monkeypatch, fps, name):
     monkeypatch.delattr("firstframe.tiny.model.load_tiny")
-    result = run("animate", picture, "--prompt", "a red fish", "-o", picture.parent / name, "--fps", fps, *FAST)
+    result = run("animate", image, "--prompt", "a red fish", "-o", image.parent / name, "--fps", fps, *FAST)
     assert result.exit_code == 1 and (f"got {float(fps)}" in result.stderr or "is a file" in result.stderr)
-    assert list(picture.parent.iterdir()) == [picture]
+    assert list(image.parent.iterdir()) == [image]
 
 
-def test_a_webp_and_a_folder_of_png(run, picture):
-    assert animated(run, picture, "clip.webp").shape == (3, 48, 64, 3)
-    assert animated(run, picture, "frames").shape == (3, 48, 64, 3)
-    again = run("animate", picture, "--prompt", "a red fish", "-o", picture.parent / "frames", *FAST)
+def test_a_webp_and_a_folder_of_png(run, image):
+    assert animated(run, image, "clip.webp").shape == (3, 48, 64, 3)
+    assert animated(run, image, "frames").shape == (3, 48, 64, 3)
+    again = run("animate", image, "--prompt", "a red fish", "-o", image.parent / "frames", *FAST)
     assert again.exit_code == 1 and "is there already" in again.stderr
 
 
-def test_it_starts_with_the_picture(run, picture):
-    frames = animated(run, picture, "clip.mp4").float() / 255
-    shrunk = functional.avg_pool2d(prepare_picture(picture, 64, 48), 8)
+def test_it_starts_with_the_image(run, image):
+    frames = animated(run, image, "clip.mp4").float() / 255
+    shrunk = functional.avg_pool2d(prepare_image(image, 64, 48), 8)
     blocks = functional.interpolate(shrunk, scale_factor=8)[0].movedim(0, -1)
     assert (frames[0] - blocks).abs().mean() < 0.03
     assert (frames[1] - blocks).abs().mean() > 0.1
 
 
-def test_an_amount_of_motion_stands_for_two_numbers(run, picture):
-    named = animated(run, picture, "named.mp4", "--motion", "subtle")
-    numbers = animated(run, picture, "numbers.mp4", "--start", "0.7", "--keep", "1")
+def test_an_amount_of_motion_stands_for_two_numbers(run, image):
+    named = animated(run, image, "named.mp4", "--motion", "subtle")
+    numbers = animated(run, image, "numbers.mp4", "--start", "0.7", "--keep", "1")
     assert torch.equal(named, numbers)
 
 
-def test_the_retention_branch(run, picture):
-    both = animated(run, picture, "both.gif", "--retention")
-    alone = animated(run, picture, "alone.gif", "--retention", "--no-adapter")
-    adapter = animated(run, picture, "adapter.gif")
+def test_the_retention_branch(run, image):
+    both = animated(run, image, "both.gif", "--retention")
+    alone = animated(run, image, "alone.gif", "--retention", "--no-adapter")
+    adapter = animated(run, image, "adapter.gif")
     assert torch.equal(both[0], adapter[0]) and not torch.equal(both, adapter)
     assert not torch.equal(alone[0], adapter[0])  # no frame is held: it is the branch's own
-    assert torch.equal(adapter, animated(run, picture, "off.gif", "--retention", "--retention-strength", "0"))
+    assert torch.equal(adapter, animated(run, image, "off.gif", "--retention", "--retention-strength", "0"))
 
 
-def test_dual_guidance(run, picture):
-    usual = animated(run, picture, "usual.gif", "--cfg", "3")
-    assert torch.equal(usual, animated(run, picture, "text.gif", "--text-scale", "3"))
-    image = animated(run, picture, "image.gif", "--cfg", "3", "--image-scale", "2")
-    assert not torch.equal(usual, image)
-    assert torch.equal(image, animated(run, picture, "same.gif", "--image-scale", "2", "--text-scale", "3"))
+def test_dual_guidance(run, image):
+    usual = animated(run, image, "usual.gif", "--cfg", "3")
+    assert torch.equal(usual, animated(run, image, "text.gif", "--text-scale", "3"))
+    stronger = animated(run, image, "image.gif", "--cfg", "3", "--image-scale", "2")
+    assert not torch.equal(usual, stronger)
+    assert torch.equal(stronger, animated(run, image, "same.gif", "--image-scale", "2", "--text-scale", "3"))
 
 
-def test_one_prompt_for_each_clip(run, picture):
-    first, out = animated(run, picture, "first.gif"), picture.parent / "two.gif"
-    assert run("animate", picture, "--prompt", "a red fish", "--prompt", "up", "-o", out, *FAST).exit_code == 0
+def test_one_prompt_for_each_clip(run, image):
+    first, out = animated(run, image, "first.gif"), image.parent / "two.gif"
+    assert run("animate", image, "--prompt", "a red fish", "--prompt", "up", "-o", out, *FAST).exit_code == 0
     two = read_clip(out).frames
     assert two.shape == (5, 48, 64, 3)
-    sheets = [Image.open(picture.parent / f"{name}_frames.png") for name in ("first", "two")]
+    sheets = [Image.open(image.parent / f"{name}_frames.png") for name in ("first", "two")]
     assert sheets[0].tobytes() == sheets[1].crop((0, 0, *sheets[0].size)).tobytes() and len(first) == 3
-    same = animated(run, picture, "repeated.gif", "--clips", "3")
+    same = animated(run, image, "repeated.gif", "--clips", "3")
     assert len(same) == 7
 
 
-def test_what_the_options_change(run, picture):
-    frames = animated(run, picture, "a.gif")
-    assert torch.equal(frames, animated(run, picture, "same.gif"))
-    without = animated(run, picture, "without.gif", "--no-adapter")
-    assert torch.equal(without, animated(run, picture, "zero.gif", "--strength", "0"))
+def test_what_the_options_change(run, image):
+    frames = animated(run, image, "a.gif")
+    assert torch.equal(frames, animated(run, image, "same.gif"))
+    without = animated(run, image, "without.gif", "--no-adapter")
+    assert torch.equal(without, animated(run, image, "zero.gif", "--strength", "0"))
     for option in (["--seed", "1"], ["--cfg", "1"], ["--keep", "1"], ["--start", "0.5"], ["--color-match"]):
-        assert not torch.equal(frames, animated(run, picture, "other.gif", *option)), option
+        assert not torch.equal(frames, animated(run, image, "other.gif", *option)), option
     assert not torch.equal(frames, without)
 
 
@@ -140,14 +140,14 @@ def one_line(result: Any) -> str:
         (["--clips", "2", "--among-last", "3"], "among_last"),
     ],
 )
-def test_wrong_options(run, picture, options, says):
-    result = run("animate", picture, "--prompt", "x", "-o", picture.parent / "clip.mp4", *FAST, *options)
+def test_wrong_options(run, image, options, says):
+    result = run("animate", image, "--prompt", "x", "-o", image.parent / "clip.mp4", *FAST, *options)
     assert says in one_line(result)
-    assert list(picture.parent.iterdir()) == [picture]
+    assert list(image.parent.iterdir()) == [image]
 
 
-def test_no_picture(run, tmp_path):
-    (tmp_path / "text.png").write_text("not a picture")
+def test_no_image(run, tmp_path):
+    (tmp_path / "text.png").write_text("not an image")
     for name in ("missing.png", "text.png"):
         result = run("animate", tmp_path / name, "--prompt", "x", "-o", tmp_path / "clip.mp4")
         assert name in one_line(result)
@@ -200,25 +200,25 @@ def test_measure_claims(run, tmp_path, monkeypatch):
         (["--clips", "2", "--among-last", "0"], "among_last must be from 1 to 2"),
     ],
 )
-def test_numbers_are_checked_before_anything_is_sampled(run, picture, monkeypatch, options, says):
+def test_numbers_are_checked_before_anything_is_sampled(run, image, monkeypatch, options, says):
     monkeypatch.setattr("firstframe.tiny.pipeline.sample_clip", lambda *_, **__: pytest.fail("sampled"))
-    result = run("animate", picture, "--prompt", "x", "-o", picture.parent / "clip.mp4", *FAST, *options)
+    result = run("animate", image, "--prompt", "x", "-o", image.parent / "clip.mp4", *FAST, *options)
     assert says in one_line(result)
-    assert list(picture.parent.iterdir()) == [picture]
+    assert list(image.parent.iterdir()) == [image]
 
 
-def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sampled(run, picture, monkeypatch):
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sampled(run, image, monkeypatch):
     monkeypatch.setattr("firstframe.tiny.pipeline.sample_clip", lambda *_, **__: pytest.fail("sampled"))
-    (picture.parent / "folder.mp4").mkdir()
-    (picture.parent / "clip_frames.png").mkdir()
+    (image.parent / "folder.mp4").mkdir()
+    (image.parent / "clip_frames.png").mkdir()
     says = {
-        picture / "x.mp4": "is a file, not a folder",
-        picture.parent / "folder.mp4": "it is a folder",
-        picture.parent / "clip.mp4": "clip_frames.png': it is a folder",
-        picture.parent / ("x" * 300 + ".mp4"): "File name too long",
+        image / "x.mp4": "is a file, not a folder",
+        image.parent / "folder.mp4": "it is a folder",
+        image.parent / "clip.mp4": "clip_frames.png': it is a folder",
+        image.parent / ("x" * 300 + ".mp4"): "File name too long",
     }
     for out, reason in says.items():
-        assert reason in one_line(run("animate", picture, "--prompt", "x", "-o", out, *FAST))
+        assert reason in one_line(run("animate", image, "--prompt", "x", "-o", out, *FAST))
 
 
 def test_a_folder_without_permission(monkeypatch, tmp_path):
@@ -228,17 +228,17 @@ def test_a_folder_without_permission(monkeypatch, tmp_path):
     check_place(tmp_path.parent / "clip.mp4")
 
 
-def test_words_that_the_model_does_not_know_are_named(run, picture):
-    out = picture.parent / "clip.gif"
+def test_words_that_the_model_does_not_know_are_named(run, image):
+    out = image.parent / "clip.gif"
     prompt = "a ladybird walks along the stem, a red fish"
-    result = run("animate", picture, "--prompt", prompt, "-o", out, *FAST)
+    result = run("animate", image, "--prompt", prompt, "-o", out, *FAST)
     assert "does not know, and ignores: ladybird, walks, along, the, stem\n" in result.stderr
-    assert "not know" not in run("animate", picture, "--prompt", "a red fish", "-o", out, *FAST).stderr
+    assert "not know" not in run("animate", image, "--prompt", "a red fish", "-o", out, *FAST).stderr
 
 
-def test_a_size_that_takes_long_is_said(run, picture):
+def test_a_size_that_takes_long_is_said(run, image):
     sizes = [*FAST, "--width", "256", "--height", "256", "--steps", "1"]
-    result = run("animate", picture, "--prompt", "a red fish", "-o", picture.parent / "clip.gif", *sizes)
+    result = run("animate", image, "--prompt", "a red fish", "-o", image.parent / "clip.gif", *sizes)
     assert "256 x 256 is 4 times the pixels" in result.stderr
 
 

@@ -31,10 +31,10 @@ def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_system_without_links(tmp_path: Path) -> None:
     names = [tmp_path / f"clip_{number}.webp" for number in (1, 2)]
     for name in names:
-        assert write_clip(names[0], CLIP, if_taken=names[1:]) == name
+        assert write_clip(names, CLIP) == name
     assert sorted(tmp_path.iterdir()) == names and all(len(read_clip(name).frames) == 2 for name in names)
     with pytest.raises(FirstFrameError, match="name another"):
-        write_clip(names[0], CLIP, if_taken=names[1:])
+        write_clip(names, CLIP)
     assert sorted(tmp_path.iterdir()) == names
 
 
@@ -42,7 +42,7 @@ def test_a_file_system_without_links(tmp_path: Path) -> None:
 def test_writers_at_the_same_time_without_links(tmp_path: Path) -> None:
     def write(writer: int) -> Path:
         names = (tmp_path / f"clip_{number}.webp" for number in count(1))
-        return write_clip(next(names), (CLIP + writer).clamp(0, 1), if_taken=names)
+        return write_clip(names, (CLIP + writer).clamp(0, 1))
 
     with ThreadPoolExecutor(8) as pool:
         written = list(pool.map(write, [0] * 16))
@@ -63,7 +63,7 @@ def test_a_kill_leaves_nothing_under_the_final_name(tmp_path: Path, monkeypatch:
     assert finished in left and len(left) == 2 and all(path.name.startswith(UNFINISHED) for path in left)
     for path in left:
         os.utime(path, (0, 0))
-    assert write_clip(target, CLIP, if_taken=[]) == target and list(tmp_path.iterdir()) == [target]
+    assert write_clip([target], CLIP) == target and list(tmp_path.iterdir()) == [target]
 
 
 def test_what_stands_in_the_way_is_named_before_a_clip_is_made(tmp_path: Path) -> None:

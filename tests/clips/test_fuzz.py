@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from firstframe.clips.reference import prepare_picture
+from firstframe.clips.reference import prepare_image
 from firstframe.clips.video import read_clip, write_clip
 from firstframe.errors import FirstFrameError
 
@@ -66,7 +66,7 @@ def test_images(tmp_path: Path, format: str) -> None:
     exif[0x0112], exif[0x010F] = 6, "maker"
     extras = {} if format in ("GIF", "BMP") else {"exif": exif, "icc_profile": b"\0\0\2\x0c" + 128 * b"icc "}
     Image.fromarray(noise).save(data, format, **extras)
-    attack(lambda path: prepare_picture(path, 32, 24), data.getvalue(), tmp_path / f"image.{format.lower()}", 30)
+    attack(lambda path: prepare_image(path, 32, 24), data.getvalue(), tmp_path / f"image.{format.lower()}", 30)
 
 
 @pytest.mark.filterwarnings("ignore")

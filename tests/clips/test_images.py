@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from firstframe.clips.reference import prepare_picture
-from firstframe.errors import PictureError
+from firstframe.clips.reference import prepare_image
+from firstframe.errors import ImageError
 
 
 def gradient(width: int, height: int) -> torch.Tensor:
@@ -40,14 +40,14 @@ def test_files_grey_16_bit_palette(tmp_path):
         saved(tmp_path, eight.convert("CMYK"), "cmyk.jpg", quality=100): 2e-2,
     }
     for file, tolerance in files.items():
-        assert (prepare_picture(file, 64, 64)[0] - expected).abs().max() < tolerance, file.name
+        assert (prepare_image(file, 64, 64)[0] - expected).abs().max() < tolerance, file.name
 
 
 def test_palette_transparency(tmp_path):
     image = Image.new("P", (16, 16), 0)
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.paste(1, (8, 0, 16, 16))
-    pixels = prepare_picture(saved(tmp_path, image, "p.png", transparency=0), 16, 16)
+    pixels = prepare_image(saved(tmp_path, image, "p.png", transparency=0), 16, 16)
     assert torch.equal(pixels[0, :, 0, 0], torch.ones(3))
     assert torch.equal(pixels[0, :, 0, 15], torch.tensor([0.0, 0.0, 1.0]))
 
@@ -56,44 +56,44 @@ def test_exif_orientation(tmp_path):
     image = Image.fromarray((gradient(64, 32).numpy() * 255).astype(np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: to be shown rotated 90 degrees clockwise
-    pixels = prepare_picture(saved(tmp_path, image, "turned.png", exif=exif), 32, 64)
+    pixels = prepare_image(saved(tmp_path, image, "turned.png", exif=exif), 32, 64)
     # what grew rightwards grows downwards
     assert pixels[0, 0, 0].mean() < 0.05 and pixels[0, 0, -1].mean() > 0.95
 
 
 def test_exif_that_is_broken_is_ignored(tmp_path, caplog):
     image = Image.fromarray((gradient(64, 32).numpy() * 255).round().astype(np.uint8))
-    pixels = prepare_picture(saved(tmp_path, image, "odd.png", exif=b"Exif\0\0no TIFF header"), 64, 32)
-    assert torch.equal(pixels, prepare_picture(image, 64, 32)) and "EXIF data cannot be read" in caplog.text
+    pixels = prepare_image(saved(tmp_path, image, "odd.png", exif=b"Exif\0\0no TIFF header"), 64, 32)
+    assert torch.equal(pixels, prepare_image(image, 64, 32)) and "EXIF data cannot be read" in caplog.text
 
 
 def test_opaque_and_transparent_palettes_and_alpha(tmp_path):
     image = Image.fromarray((gradient(16, 16).numpy() * 255).round().astype(np.uint8))
-    expected = prepare_picture(image, 16, 16)
-    assert torch.equal(prepare_picture(image.convert("RGBA"), 16, 16), expected)
+    expected = prepare_image(image, 16, 16)
+    assert torch.equal(prepare_image(image.convert("RGBA"), 16, 16), expected)
     clear = image.convert("RGBA")
     clear.putalpha(0)
-    assert torch.equal(prepare_picture(clear.convert("P"), 16, 16), torch.ones(1, 3, 16, 16))
+    assert torch.equal(prepare_image(clear.convert("P"), 16, 16), torch.ones(1, 3, 16, 16))
 
 
 def test_too_many_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr("firstframe.clips.images.MAX_PIXELS", 3_000_000)
     large = Image.new("1", (2000, 2000))
     for image, name in [(large, "that was given"), (saved(tmp_path, large, "large.png"), "large.png'")]:
-        with pytest.raises(PictureError, match=f"{name} has 2000 x 2000 pixels, at most 3 million"):
-            prepare_picture(image, 64, 64)
-    with pytest.raises(PictureError, match="at most 64 million pixels, got 80000x80000"):
-        prepare_picture(torch.rand(8, 8, 3), 80000, 80000)
+        with pytest.raises(ImageError, match=f"{name} has 2000 x 2000 pixels, at most 3 million"):
+            prepare_image(image, 64, 64)
+    with pytest.raises(ImageError, match="at most 64 million pixels, got 80000x80000"):
+        prepare_image(torch.rand(8, 8, 3), 80000, 80000)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.complex64])
 def test_tensors_that_are_no_colours(dtype):
-    with pytest.raises(PictureError, match=str(dtype)):
-        prepare_picture(torch.zeros(8, 8, 3, dtype=dtype), 8, 8)
+    with pytest.raises(ImageError, match=str(dtype)):
+        prepare_image(torch.zeros(8, 8, 3, dtype=dtype), 8, 8)
     image = torch.rand(8, 8, 3)
     image[3, 4, 1] = torch.nan
-    with pytest.raises(PictureError, match="NaN"):
-        prepare_picture(image, 8, 8)
+    with pytest.raises(ImageError, match="NaN"):
+        prepare_image(image, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_tensors_that_are_no_colours(dtype):
     ],
 )
 def test_what_is_no_single_image_is_refused(image, says):
-    with pytest.raises(PictureError, match=says):
-        prepare_picture(image, 64, 64)
+    with pytest.raises(ImageError, match=says):
+        prepare_image(image, 64, 64)
 
 
 def test_broken_files_are_refused(tmp_path):
@@ -122,5 +122,5 @@ def test_broken_files_are_refused(tmp_path):
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     for name in ("cut.png", "text.png", "empty.png", "folder.png", "pipe.png"):
-        with pytest.raises(PictureError, match=name):
-            prepare_picture(tmp_path / name, 64, 64)
+        with pytest.raises(ImageError, match=name):
+            prepare_image(tmp_path / name, 64, 64)

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from firstframe.clips.reference import Reference, prepare_picture
-from firstframe.errors import FramesError, PictureError
+from firstframe.clips.reference import Reference, prepare_image
+from firstframe.errors import FramesError, ImageError
 
 
 def gradient(width: int, height: int) -> torch.Tensor:
@@ -34,7 +34,7 @@ def extent(pixels: torch.Tensor) -> tuple[int, int]:
 @pytest.mark.parametrize("size", [(200, 100), (100, 200), (37, 91), (64, 64), (1000, 13)])
 @pytest.mark.parametrize("fit", ["cover", "contain", "stretch"])
 def test_size_range_and_type(size, fit):
-    pixels = prepare_picture(gradient(*size), 64, 48, fit)
+    pixels = prepare_image(gradient(*size), 64, 48, fit)
     assert pixels.shape == (1, 3, 48, 64) and pixels.dtype == torch.float32
     assert pixels.min() >= 0 and pixels.max() <= 1
 
@@ -42,17 +42,17 @@ def test_size_range_and_type(size, fit):
 @pytest.mark.parametrize("fit", ["cover", "contain"])
 @pytest.mark.parametrize("size", [(300, 200), (200, 300)])
 def test_a_circle_stays_a_circle(fit, size):
-    width, height = extent(prepare_picture(disc(*size, radius=60), 96, 96, fit))
+    width, height = extent(prepare_image(disc(*size, radius=60), 96, 96, fit))
     assert abs(width - height) <= 1
 
 
 def test_stretch_is_the_only_one_that_deforms():
-    width, height = extent(prepare_picture(disc(300, 150, radius=60), 96, 96, "stretch"))
+    width, height = extent(prepare_image(disc(300, 150, radius=60), 96, 96, "stretch"))
     assert height == pytest.approx(2 * width, abs=2)
 
 
 def test_cover_crops_the_middle():
-    pixels = prepare_picture(gradient(200, 100), 64, 64, "cover")
+    pixels = prepare_image(gradient(200, 100), 64, 64, "cover")
     assert pixels[0, 0].mean() == pytest.approx(0.5, abs=0.01)
     assert pixels[0, 0, 32, 0] == pytest.approx(0.25, abs=0.02)
     assert pixels[0, 0, 32, -1] == pytest.approx(0.75, abs=0.02)
@@ -60,7 +60,7 @@ def test_cover_crops_the_middle():
 
 
 def test_contain_shows_everything_between_the_bars():
-    pixels = prepare_picture(gradient(200, 100), 64, 64, "contain", padding=(1.0, 0.0, 1.0))
+    pixels = prepare_image(gradient(200, 100), 64, 64, "contain", padding=(1.0, 0.0, 1.0))
     bar = torch.tensor([1.0, 0.0, 1.0])
     assert torch.equal(pixels[0, :, 0, 0], bar) and torch.equal(pixels[0, :, -1, -1], bar)
     assert pixels[0, 0, 32, 0] < 0.02 and pixels[0, 0, 32, -1] > 0.98
@@ -70,18 +70,18 @@ def test_contain_shows_everything_between_the_bars():
 def test_the_right_size_is_left_as_it_is():
     image = torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(0))
     for fit in ("cover", "contain", "stretch"):
-        assert torch.equal(prepare_picture(image, 64, 48, fit)[0], image.movedim(-1, 0))
+        assert torch.equal(prepare_image(image, 64, 48, fit)[0], image.movedim(-1, 0))
 
 
 def test_shrinking_does_not_alias():
     stripes = (torch.arange(512) % 2).float().expand(512, 512)[..., None].expand(-1, -1, 3)
-    assert (prepare_picture(stripes, 64, 64) - 0.5).abs().max() < 0.1
+    assert (prepare_image(stripes, 64, 64) - 0.5).abs().max() < 0.1
 
 
 def test_input_is_not_changed_nor_shared():
     image = torch.rand(64, 64, 3)
     before = image.clone()
-    prepare_picture(image, 64, 64).zero_()
+    prepare_image(image, 64, 64).zero_()
     assert torch.equal(image, before)
 
 
@@ -89,29 +89,29 @@ def test_input_is_not_changed_nor_shared():
 def test_tensor_types(dtype):
     image = gradient(64, 64)
     scaled = image if dtype.is_floating_point else image * torch.iinfo(dtype).max
-    assert torch.allclose(prepare_picture(scaled.to(dtype), 64, 64), image.movedim(-1, 0)[None], atol=4e-3)
+    assert torch.allclose(prepare_image(scaled.to(dtype), 64, 64), image.movedim(-1, 0)[None], atol=4e-3)
 
 
 def test_comfy_image_and_grey_tensors():
     image = gradient(64, 64)
-    assert torch.equal(prepare_picture(image[None], 64, 64), prepare_picture(image, 64, 64))
-    grey = prepare_picture(image[..., :1], 64, 64)
+    assert torch.equal(prepare_image(image[None], 64, 64), prepare_image(image, 64, 64))
+    grey = prepare_image(image[..., :1], 64, 64)
     assert torch.equal(grey[:, 0], grey[:, 2])
 
 
 def test_alpha_is_laid_over_the_background():
     image = torch.cat([gradient(64, 64), torch.zeros(64, 64, 1)], -1)
     image[:, 32:, 3] = 0.5
-    pixels = prepare_picture(image, 64, 64)
+    pixels = prepare_image(image, 64, 64)
     assert torch.equal(pixels[..., :32], torch.ones(1, 3, 64, 32))
     assert pixels[0, 2, 0, 40] == pytest.approx(0.75)
-    assert prepare_picture(image, 64, 64, background=(0.0, 0.0, 0.0))[0, 2, 0, 40] == pytest.approx(0.25)
+    assert prepare_image(image, 64, 64, background=(0.0, 0.0, 0.0))[0, 2, 0, 40] == pytest.approx(0.25)
 
 
 def test_transparent_colour_does_not_bleed_when_resized():
     image = torch.zeros(128, 128, 4)
     image[:, 64:] = torch.tensor([0.0, 1.0, 0.0, 1.0])
-    pixels = prepare_picture(image, 32, 32)
+    pixels = prepare_image(image, 32, 32)
     assert pixels[0, 1].min() > 0.99  # white beside green: the black of the transparent half is nowhere
 
 
@@ -125,7 +125,7 @@ def test_a_thin_image_takes_little_memory(monkeypatch, size, side, fit):
         return functional.interpolate(pixels, size, **options)
 
     monkeypatch.setattr("firstframe.clips.reference.functional", SimpleNamespace(interpolate=interpolate))
-    pixels = prepare_picture(gradient(*size), side, side, fit)
+    pixels = prepare_image(gradient(*size), side, side, fit)
     assert pixels.shape == (1, 3, side, side) and max(sizes) <= 4 * 3 * side * side
     if fit == "cover":
         assert (
@@ -139,23 +139,23 @@ def test_one_column_and_one_row_as_pillow_resizes_them(source, fit):
     width = 56 if fit == "stretch" else 1
     wanted = np.asarray(Image.fromarray(noise).resize((width, 72), Image.Resampling.BICUBIC)).clip(0, 1)
     left = (56 - width) // 2
-    pixels = prepare_picture(torch.from_numpy(noise)[..., None], 56, 72, fit)[0, 0]
+    pixels = prepare_image(torch.from_numpy(noise)[..., None], 56, 72, fit)[0, 0]
     assert np.abs(pixels[:, left : left + width].numpy() - wanted).max() < 1e-5
 
 
 @pytest.mark.parametrize(("width", "height"), [(100, 64), (64, 65), (0, 64), (-8, 64)])
 def test_sizes_are_multiples_of_8(width, height):
-    with pytest.raises(PictureError, match=f"{width}x{height}"):
-        prepare_picture(torch.rand(64, 64, 3), width, height)
+    with pytest.raises(ImageError, match=f"{width}x{height}"):
+        prepare_image(torch.rand(64, 64, 3), width, height)
 
 
 def test_unknown_fit():
-    with pytest.raises(PictureError, match="crop"):
-        prepare_picture(torch.rand(64, 64, 3), 64, 64, "crop")
+    with pytest.raises(ImageError, match="crop"):
+        prepare_image(torch.rand(64, 64, 3), 64, 64, "crop")
 
 
 def test_reference():
-    reference = Reference(prepare_picture(gradient(100, 100), 64, 48))
+    reference = Reference(prepare_image(gradient(100, 100), 64, 48))
     assert (reference.width, reference.height) == (64, 48)
     assert reference.image.shape == (1, 48, 64, 3) and reference.latent is None
 

@@ -268,12 +268,12 @@ def test_what_has_the_name_already_stays(tmp_path, suffix):
     names[1].mkdir()
     (names[1] / "inside").write_bytes(b"a folder")
     names[2].symlink_to(tmp_path / "nowhere")
-    written = write_clip(names[0], moving_disc(2), if_taken=names[1:])
+    written = write_clip(names, moving_disc(2))
     assert written == names[3] and len(read_clip(written).frames) == 2
     assert names[0].read_bytes() == b"a file" and (names[1] / "inside").read_bytes() == b"a folder"
     assert names[2].is_symlink() and sorted(tmp_path.iterdir()) == names
     with pytest.raises(FirstFrameError, match=r"clip_1.*clip_2.*name another"):
-        write_clip(names[0], moving_disc(2), if_taken=names[1:])
+        write_clip(names, moving_disc(2))
     assert sorted(tmp_path.iterdir()) == names
 
 
@@ -285,7 +285,7 @@ def test_writers_at_the_same_time_get_names_of_their_own(tmp_path, suffix):
         names = (tmp_path / f"clip_{number:05}{suffix}" for number in count(1))
         start.wait()
         frames = torch.stack([torch.full((16, 16, 3), 0.1 * writer), torch.full((16, 16, 3), 0.1 * writer + 0.05)])
-        return writer, write_clip(next(names), frames, if_taken=names)
+        return writer, write_clip(names, frames)
 
     with ThreadPoolExecutor(8) as pool:
         written = list(pool.map(write, range(8)))
@@ -326,7 +326,7 @@ def test_what_is_no_clip_is_refused(tmp_path):
         with pytest.raises(FirstFrameError, match=rf"got shape \({shape[0]}, "):
             write_clip(tmp_path / "clip.mp4", torch.zeros(shape))
     (tmp_path / "text.mp4").write_text("not a video")
-    (tmp_path / "text.webp").write_text("not a image")
+    (tmp_path / "text.webp").write_text("not an image")
     (tmp_path / "empty").mkdir()
     for name in ("text.mp4", "text.webp", "missing.mp4", "empty"):
         with pytest.raises(FirstFrameError, match=name):

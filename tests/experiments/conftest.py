@@ -36,5 +36,5 @@ def few_claims() -> Report:
 def claims_folder(small_model: TinyModel, few_claims: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the papers' claims are on one scene and one image."""
     folder = tmp_path_factory.mktemp("claims")
-    run.measure(few_claims, small_model, Setup(1, 0, SETTINGS, pictures=1), folder)
+    run.measure(few_claims, small_model, Setup(1, 0, SETTINGS, images=1), folder)
     return folder

@@ -113,7 +113,7 @@ def test_it_needs_nothing_from_outside(page: Element, folder: Path) -> None:
 def test_every_number_of_the_report_is_in_it(page: Element, report: dict[str, Any]) -> None:
     shown = {float(data.attrib["value"]) for data in page.iter("data")}
     written = {float(number) for cell in page.iter("td") for number in re.findall(r"-?\d+(?:\.\d+)?", words(cell))}
-    settings = {"settings": report.pop("settings"), "pictures": report.pop("pictures") or 1}
+    settings = {"settings": report.pop("settings"), "images": report.pop("images") or 1}
     assert len(set(leaves(report))) > 10 and set(leaves(report)) <= shown
     assert set(leaves(settings)) <= shown | written  # some are lists
 
@@ -152,7 +152,7 @@ def test_clips_play(page: Element, folder: Path, tmp_path: Path) -> None:
         assert read_clip(file).frames.shape == (4, 128, 128, 3)
 
 
-def test_pictures_say_what_they_show(page: Element) -> None:
+def test_images_say_what_they_show(page: Element) -> None:
     images = list(page.iter("img"))
     assert images and all(len(image.attrib["alt"]) > 15 for image in images)
     for image in images:
@@ -203,7 +203,7 @@ def test_small_enough_to_send(tmp_path: Path, tiny_folder: Path) -> None:
 def test_words_are_no_markup(tmp_path: Path) -> None:
     row = {"method": "<script>alert(1)</script>", "ssim": -0.00001}
     experiment = Experiment("x", "<i>title", "a & <b>", lambda _: [], [Case(row)], (), lambda _: [])
-    results = {"scenes": 1, "pictures": 0, "seed": 0, "settings": {}, "made_with": {}}
+    results = {"scenes": 1, "images": 0, "seed": 0, "settings": {}, "made_with": {}}
     results |= {"x": {"clips": 1, "rows": [row], "shown": {}}}
     write_pages(tmp_path, Report("r", "a & <b>", "", [experiment]), results)
     page = opened(tmp_path / "report.html")

@@ -21,7 +21,7 @@ from firstframe.experiments.run import measure
 from firstframe.tiny.model import TinyModel
 
 SETTINGS = SamplingSettings(num_frames=4, steps=1, cfg=1.0)
-ONE = Setup(1, 0, SETTINGS, pictures=1)
+ONE = Setup(1, 0, SETTINGS, images=1)
 TINY = catalogue.comparison(retention=False)
 
 

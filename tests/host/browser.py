@@ -79,13 +79,13 @@ class Editor:
 
     page: Page
     server: Server
-    pictures: Path
+    images: Path
     errors: list[str]
 
-    def picture(self, name: str) -> None:
+    def image(self, name: str) -> None:
         """Keep what is to be seen as a PNG."""
         self.page.evaluate(DRAWN)
-        self.page.screenshot(path=self.pictures / f"{name}.png")
+        self.page.screenshot(path=self.images / f"{name}.png")
 
     def open(self, graph: dict[str, Any]) -> None:
         """A workflow as the editor saves it."""
@@ -192,10 +192,10 @@ class Editor:
 
 
 @contextmanager
-def editor(browser: Browser, server: Server, pictures: Path, scale: int = 1, **settings: Any) -> Iterator[Editor]:
+def editor(browser: Browser, server: Server, images: Path, scale: int = 1, **settings: Any) -> Iterator[Editor]:
     """A new page with the editor; ``settings`` are the user's, by their names; ``scale`` is the screen's."""
     server.post("settings", {**SETTINGS, **settings})
-    pictures.mkdir(parents=True, exist_ok=True)
+    images.mkdir(parents=True, exist_ok=True)
     context = browser.new_context(viewport=SIZE, device_scale_factor=scale)
     context.set_default_timeout(PATIENCE)
     page, errors = context.new_page(), []
@@ -203,5 +203,5 @@ def editor(browser: Browser, server: Server, pictures: Path, scale: int = 1, **s
     page.goto(f"http://{server.address}/")
     page.wait_for_function(IS_READY)
     page.evaluate(WATCH_RUNS)
-    yield Editor(page, server, pictures, errors)
+    yield Editor(page, server, images, errors)
     context.close()

@@ -203,11 +203,11 @@ def _wait_for_start(server: Server, process: subprocess.Popen[bytes], log: Path)
 
 
 def saved_frames(server: Server, graph: Graph) -> Tensor:
-    """The frames of a graph (F, H, W, 3) in 0..255, saved as pictures: a film's encoder makes much of little."""
+    """The frames of a graph (F, H, W, 3) in 0..255, saved as images: a film's encoder makes much of little."""
     saver = find_node(graph, "FirstFrameSaveVideo")
     saver["class_type"] = "SaveImage"
     saver["inputs"] = {"images": saver["inputs"]["images"], "filename_prefix": "frames"}
     outcome = server.run(graph)
     assert outcome.event == "execution_success", outcome.data
-    pictures = [np.asarray(Image.open(file)) for file in server.output_files(outcome)]
-    return torch.from_numpy(np.stack(pictures)).float()
+    images = [np.asarray(Image.open(file)) for file in server.output_files(outcome)]
+    return torch.from_numpy(np.stack(images)).float()

@@ -76,7 +76,7 @@ def conditioning(seed: int) -> list[Any]:
 
 
 def reference_latent() -> Tensor:
-    """The latent of a picture, (1, 4, H, W), before the host scales it."""
+    """The latent of an image, (1, 4, H, W), before the host scales it."""
     return 5 * torch.randn(1, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(9))
 
 
@@ -139,9 +139,9 @@ def small_retention(config: UNetConfig = SMALL, trained: bool = True) -> ModelPa
 
 
 def reference() -> Reference:
-    """A picture with its latent."""
-    picture = torch.rand(1, 3, 8 * SIDE, 8 * SIDE, generator=torch.Generator().manual_seed(10))
-    return Reference(picture, reference_latent())
+    """An image with its latent."""
+    image = torch.rand(1, 3, 8 * SIDE, 8 * SIDE, generator=torch.Generator().manual_seed(10))
+    return Reference(image, reference_latent())
 
 
 def small_controlnet(config: UNetConfig = SMALL) -> comfy.controlnet.ControlNet:
@@ -155,7 +155,7 @@ def small_controlnet(config: UNetConfig = SMALL) -> comfy.controlnet.ControlNet:
 
 
 def controlled(conditioning: list[Any], hints: Tensor, control: comfy.controlnet.ControlNet, **settings: Any) -> list:
-    """What the node ControlNetApplyAdvanced makes of one CONDITIONING: pictures (F, H, W, 3) as hints."""
+    """What the node ControlNetApplyAdvanced makes of one CONDITIONING: images (F, H, W, 3) as hints."""
     settings = {"strength": 1.0, "timestep_percent_range": (0.0, 1.0), **settings}
     ((embedding, extra),) = conditioning
     applied = control.copy().set_cond_hint(hints.movedim(-1, 1), **settings)

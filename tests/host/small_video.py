@@ -88,7 +88,7 @@ def cosmos(name: str, **unet_config: Any) -> ModelPatcher:
     return patcher(name, **config, **unet_config)
 
 
-class PictureEncoder:
+class ImageEncoder:
     """Stands for the VAE: a random latent of the size that it would make of the pixels."""
 
     def __init__(self, channels: int, time: int, space: int) -> None:
@@ -102,8 +102,8 @@ class PictureEncoder:
         return torch.randn(shape, generator=torch.Generator().manual_seed(4))
 
 
-class PictureFeatures:
-    """Stands for CLIP's view of the picture."""
+class ImageFeatures:
+    """Stands for CLIP's view of the image."""
 
     penultimate_hidden_states = torch.randn(1, 5, 1280, generator=torch.Generator().manual_seed(6))
 
@@ -124,7 +124,7 @@ def masked_prompt(seed: int) -> list[Any]:
     return [[words[:, seed:], {**extra, "attention_mask": torch.ones(1, words.shape[1] - seed)}]]
 
 
-def picture() -> Tensor:
+def image() -> Tensor:
     return torch.rand(1, 256, 256, 3, generator=torch.Generator().manual_seed(7))
 
 
@@ -136,35 +136,33 @@ def made_by(node: Any, *args: Any) -> tuple[Any, ...]:
 
 
 def wan_inputs() -> Inputs:
-    encoder = PictureEncoder(16, 4, 8)
-    return made_by(WanImageToVideo, prompt(1), prompt(2), encoder, 64, 64, 9, 1, picture(), PictureFeatures())
+    encoder = ImageEncoder(16, 4, 8)
+    return made_by(WanImageToVideo, prompt(1), prompt(2), encoder, 64, 64, 9, 1, image(), ImageFeatures())
 
 
 def wan22_inputs() -> Inputs:
-    (latent,) = made_by(Wan22ImageToVideoLatent, PictureEncoder(48, 4, 16), 128, 128, 9, 1, picture())
+    (latent,) = made_by(Wan22ImageToVideoLatent, ImageEncoder(48, 4, 16), 128, 128, 9, 1, image())
     return prompt(1), prompt(2), latent
 
 
 def hunyuan_inputs(kind: str) -> Inputs:
-    positive, latent = made_by(HunyuanImageToVideo, prompt(1), PictureEncoder(16, 4, 8), 64, 64, 9, 1, kind, picture())
+    positive, latent = made_by(HunyuanImageToVideo, prompt(1), ImageEncoder(16, 4, 8), 64, 64, 9, 1, kind, image())
     return positive, prompt(2), latent
 
 
 def ltx_inputs() -> Inputs:
     return made_by(
-        LTXVImgToVideo, masked_prompt(1), masked_prompt(2), picture(), PictureEncoder(128, 8, 32), 256, 256, 17, 1, 1.0
+        LTXVImgToVideo, masked_prompt(1), masked_prompt(2), image(), ImageEncoder(128, 8, 32), 256, 256, 17, 1, 1.0
     )
 
 
 def ltx_guide_inputs() -> Inputs:
     latent = {"samples": torch.zeros(1, 128, LATENT_FRAMES - 1, 8, 8)}
-    return made_by(
-        LTXVAddGuide, masked_prompt(1), masked_prompt(2), PictureEncoder(128, 8, 32), latent, picture(), 0, 1.0
-    )
+    return made_by(LTXVAddGuide, masked_prompt(1), masked_prompt(2), ImageEncoder(128, 8, 32), latent, image(), 0, 1.0)
 
 
 def cosmos_inputs(node: Any, time: int) -> Inputs:
-    (latent,) = made_by(node, PictureEncoder(16, time, 8), 64, 64, 2 * time + 1, 1, picture())
+    (latent,) = made_by(node, ImageEncoder(16, time, 8), 64, 64, 2 * time + 1, 1, image())
     return prompt(1), prompt(2), latent
 
 

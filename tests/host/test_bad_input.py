@@ -20,7 +20,7 @@ def not_divisible(graph: Graph, models: Path) -> None:
     find_node(graph, "FirstFrameEncodeReference")["inputs"]["width"] = 100
 
 
-def batch_of_pictures(graph: Graph, models: Path) -> None:
+def batch_of_images(graph: Graph, models: Path) -> None:
     graph["90"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["2", 0], "amount": 2}}
     find_node(graph, "FirstFrameEncodeReference")["inputs"]["image"] = ["90", 0]
 
@@ -77,7 +77,7 @@ def motion_twice(graph: Graph, models: Path) -> None:
 
 BROKEN: list[tuple[Break, str]] = [
     (not_divisible, "multiples of 8"),
-    (batch_of_pictures, "one image is wanted"),
+    (batch_of_images, "one image is wanted"),
     (one_frame, "batch_size"),
     (too_many_frames, "positions for 16"),
     (another_size, "same width and height"),

@@ -32,10 +32,10 @@ SHOWN_PREVIEWS = """() => {
   const sampler = app.graph.nodes.find(({ type }) => type === "KSampler"), canvas = document.createElement("canvas");
   window.previews = [];
   setInterval(() => {
-    const picture = sampler.imgs?.[0];
-    if (!picture?.complete || picture.src === window.last) return;
-    [window.last, canvas.width, canvas.height] = [picture.src, 64, 64];
-    canvas.getContext("2d").drawImage(picture, 0, 0, 64, 64);
+    const image = sampler.imgs?.[0];
+    if (!image?.complete || image.src === window.last) return;
+    [window.last, canvas.width, canvas.height] = [image.src, 64, 64];
+    canvas.getContext("2d").drawImage(image, 0, 0, 64, 64);
     window.previews.push(canvas.toDataURL());
   }, 50);
 }"""
@@ -45,7 +45,7 @@ SHOWN_FILES = """() => {
     const videos = widgets.flatMap(({ element }) => [...(element?.querySelectorAll("video") ?? [])]);
     return [widgets.find(({ name }) => name === "format").value, [
       ...videos.map((video) => (video.readyState >= 2) * video.videoWidth),
-      ...(imgs ?? []).map((picture) => picture.complete * picture.naturalWidth),
+      ...(imgs ?? []).map((image) => image.complete * image.naturalWidth),
     ]];
   }));
 }"""
@@ -106,22 +106,22 @@ def shipped(name: str) -> dict[str, Any]:
     return graph
 
 
-def test_the_template_browser_lists_all_workflows_with_their_pictures(opened: Editor) -> None:
+def test_the_template_browser_lists_all_workflows_with_their_images(opened: Editor) -> None:
     cards = opened.templates()
     assert sorted(cards.locator("h3").all_inner_texts()) == NAMES
     for number, card in enumerate(cards.all()):
-        card.scroll_into_view_if_needed()  # only then is its picture loaded; a card without one has the editor's own
-        picture = card.locator("img[src^='blob:']")
-        assert picture.evaluate("async (picture) => { await picture.decode(); return picture.naturalWidth; }") == 512
+        card.scroll_into_view_if_needed()  # only then is its image loaded; a card without one has the editor's own
+        image = card.locator("img[src^='blob:']")
+        assert image.evaluate("async (image) => { await image.decode(); return image.naturalWidth; }") == 512
         if number % 6 == 5:
-            opened.picture(f"templates_{number // 6 + 1}")
+            opened.image(f"templates_{number // 6 + 1}")
 
 
 def test_quickstart_opens_runs_plays_and_comes_back_from_its_file(opened: Editor, shown: Server) -> None:
     opened.open_template("quickstart")
     assert opened.problems() == opened.alerts() == []
     assert opened.page.get_by_test_id("error-overlay").count() == 0
-    opened.picture("quickstart")
+    opened.image("quickstart")
     queued = opened.queued()
 
     assert opened.run() == "execution_success"
@@ -130,7 +130,7 @@ def test_quickstart_opens_runs_plays_and_comes_back_from_its_file(opened: Editor
     assert video.evaluate("(video) => [video.videoWidth, video.videoHeight, video.duration]") == [128, 128, 2]
     video.evaluate("(video) => video.play()")
     opened.page.wait_for_function("() => document.querySelector('video').currentTime > 0.5")
-    opened.picture("quickstart_after_run")
+    opened.image("quickstart_after_run")
 
     before = opened.graph()
     (file,) = (shown.base / "output" / "video").glob("FirstFrame_*.mp4")
@@ -140,7 +140,7 @@ def test_quickstart_opens_runs_plays_and_comes_back_from_its_file(opened: Editor
     opened.page.wait_for_function("(count) => app.graph.nodes.length === count", arg=len(before["nodes"]))
     assert bare(opened.graph()) == bare(before)
     assert opened.queued() == queued
-    opened.picture("quickstart_dropped")
+    opened.image("quickstart_dropped")
 
 
 def bare(graph: dict[str, Any]) -> Any:
@@ -155,7 +155,7 @@ def test_every_workflow_opens_and_queues_what_its_other_format_says(shared: Edit
     nodes = shown.get("object_info")
     _, expected = opened_and_queued(name, nodes)
     shared.open(json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8")))
-    shared.picture(f"workflow_{name}")
+    shared.image(f"workflow_{name}")
     assert shared.problems() == shared.alerts() == shared.overlaps() == []
     assert {id: without_defaults(node, nodes) for id, node in shared.queued().items()} == {
         id: without_defaults(node, nodes) for id, node in expected.items()
@@ -185,7 +185,7 @@ def test_what_is_wrong_with_a_graph_is_seen(opened: Editor) -> None:
     cut = next(link for link in graph["links"] if link[5] == "VAE")
     cut[2] = 0  # from the node's MODEL
     opened.open(graph)
-    opened.picture("missing_node")
+    opened.image("missing_node")
     assert opened.problems() == ["bad link: MODEL to FirstFrameEncodeReference.vae", "missing node: NoSuchNode"]
     assert f"1 {TINY} and 8 KSampler" in opened.overlaps()
 
@@ -201,14 +201,14 @@ def test_the_help_panel_shows_our_page(new_editor: NewEditor, locale: str) -> No
         shown = opened.page.locator(".node-help-content")
         for heading in headings:
             shown.get_by_role("heading", name=heading, exact=True).first.wait_for()
-        opened.picture(f"help_{locale}")
+        opened.image(f"help_{locale}")
         assert not opened.errors
 
 
 def test_choosing_a_motion_shows_its_values_and_changing_one_is_custom(shared: Editor) -> None:
     shared.open(shipped("quickstart"))
     shared.choose(PRIOR, "motion", SUBTLE)
-    shared.picture("motion")
+    shared.image("motion")
     assert chosen(shared) == [SUBTLE, 0.7, 1]
     shared.click(PRIOR, "start_time", x=24)  # the arrow to smaller values
     assert chosen(shared) == ["custom", 0.69, 1]
@@ -227,7 +227,7 @@ def motion_in_nodes_of_html(new_editor: NewEditor) -> None:
         start.get_by_test_id("decrement").click()
         assert chosen(opened) == ["custom", 0.69, 1]
         prior.get_by_role("combobox", name="motion").filter(has_text="custom").wait_for()
-        opened.picture("motion_in_nodes_of_html")
+        opened.image("motion_in_nodes_of_html")
         assert not opened.errors
 
 
@@ -249,10 +249,10 @@ def test_previews_go_through_the_frames_while_sampling(shared: Editor) -> None:
     shared.page.evaluate(SHOWN_PREVIEWS)
     shared.press_run()
     shared.page.wait_for_function("() => window.previews.length >= 8")
-    shared.picture("preview")
+    shared.image("preview")
     shared.page.wait_for_function("() => window.ended", timeout=RUN_SECONDS * SECONDS)
     previews = shared.page.evaluate("() => window.previews")
-    assert len(set(previews)) > 8, "the first frame is the picture at every step: only other frames look different"
+    assert len(set(previews)) > 8, "the first frame is the image at every step: only other frames look different"
 
 
 def test_each_kind_of_file_is_shown_in_save_video(shared: Editor) -> None:
@@ -265,12 +265,12 @@ def test_each_kind_of_file_is_shown_in_save_video(shared: Editor) -> None:
     with suppress(TimeoutError):
         shared.page.wait_for_function(same, arg=expected, timeout=10 * SECONDS)
     shared.fit()
-    shared.picture("kinds_of_files")
+    shared.image("kinds_of_files")
     assert shared.page.evaluate(SHOWN_FILES) == expected
 
 
 def saved_as(kinds: list[str]) -> Graph:
-    """Two frames, the example picture and its negative, saved once for each kind."""
+    """Two frames, the example image and its negative, saved once for each kind."""
     frames: Graph = {
         "1": {"class_type": "FirstFrameExamplePicture", "inputs": {}},
         "2": {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}},
@@ -290,7 +290,7 @@ def test_every_input_has_a_tooltip_and_it_is_shown(shared: Editor) -> None:
     shared.open(shipped("quickstart"))
     shared.hover(PRIOR, "start_time")
     shared.page.get_by_text(tooltips[PRIOR]["start_time"]).wait_for()
-    shared.picture("tooltip")
+    shared.image("tooltip")
 
 
 def test_a_missing_file_is_explained(shared: Editor) -> None:
@@ -301,7 +301,7 @@ def test_a_missing_file_is_explained(shared: Editor) -> None:
     if (more := shared.page.get_by_role("button", name="info")).count():
         more.first.click()
     said.get_by_text(how_to_get("firstframe", "i2v_module.pth")).first.wait_for()
-    shared.picture("missing_file")
+    shared.image("missing_file")
 
 
 def with_adapter_from(file: str) -> dict[str, Any]:

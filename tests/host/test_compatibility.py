@@ -11,10 +11,10 @@ from comfy.model_patcher import ModelPatcher
 from comfy_extras.nodes_freelunch import FreeU_V2
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
-from comfyui_firstframe_pack.firstframe.clips.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.reference import prepare_image
 from comfyui_firstframe_pack.firstframe.clips.video import read_clip
 from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
-from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
+from comfyui_firstframe_pack.nodes.load import EXAMPLE_IMAGE
 from harness import Graph, Server, find_node, quickstart
 from small import ksample, reference_latent, small_adapter, small_model
 from torch import Tensor
@@ -77,12 +77,12 @@ def plain(server: Server) -> Tensor:
 
 
 def video(server: Server, graph: Graph) -> Tensor:
-    """The frames that a graph saves, of which the first is the picture."""
+    """The frames that a graph saves, of which the first is the image."""
     outcome = server.run(graph)
     assert outcome.event == "execution_success", outcome.data
     frames = read_clip(server.output_file(outcome)).frames
-    picture = prepare_picture(EXAMPLE_PICTURE, 128, 128)[0].movedim(0, -1)
-    assert (frames[0] / 255 - picture).abs().mean() < 0.05
+    image = prepare_image(EXAMPLE_IMAGE, 128, 128)[0].movedim(0, -1)
+    assert (frames[0] / 255 - image).abs().mean() < 0.05
     assert frames[-1].float().std() > 10, "the last frame is one colour"
     return frames
 

@@ -21,7 +21,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import (
 from comfyui_firstframe_pack.firstframe.bindings.comfy.vision import encode_image
 from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import HOST, in_host
 from comfyui_firstframe_pack.firstframe.clips.reference import ImageFeatures, Reference
-from comfyui_firstframe_pack.firstframe.errors import ModelMismatchError, PictureError
+from comfyui_firstframe_pack.firstframe.errors import ImageError, ModelMismatchError
 from comfyui_firstframe_pack.firstframe.modules.image_prompt import ImageTokenAdapter, Resampler, ResamplerConfig
 from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance
 from comfyui_firstframe_pack.firstframe.weights import IMAGE_TOKENS, save
@@ -102,8 +102,8 @@ def dual(model: ModelPatcher, positive: list[Any], negative: list[Any], image: f
     return guider.sample(noise, start_latent(), sampler, sigmas, disable_pbar=True, seed=3)
 
 
-def test_dual_guidance_separates_picture_and_text() -> None:
-    """No picture: no tokens. The picture alone: its tokens, where the negative prompt has none of them."""
+def test_dual_guidance_separates_image_and_text() -> None:
+    """No image: no tokens. The image alone: its tokens, where the negative prompt has none of them."""
     base = small_model()
     model = apply_image_tokens(base, projections(), 1.0)
     positive, negative = prompts(tokens(1), tokens(2))
@@ -138,7 +138,7 @@ def test_the_nodes_rebuild_the_chain(file: Path) -> None:
     positive, negative = conditioning(1), conditioning(2)
     model, *carrying = ApplyContentAdapter.execute(base, positive, negative, adapter, reference, 1.0).args
     comfy.model_management.unload_all_models()
-    by_hand = [adapter.resampler.model(one) for one in (features.picture, features.null)]
+    by_hand = [adapter.resampler.model(one) for one in (features.image, features.null)]
     expected = ksample(apply_image_tokens(base, projections(), 1.0), prompts=prompts(*by_hand))
     torch.testing.assert_close(ksample(model, prompts=carrying), expected, rtol=1e-4, atol=1e-4)
     assert positive[0][1] == {}, "the conditioning that came in stays as it was"
@@ -146,13 +146,13 @@ def test_the_nodes_rebuild_the_chain(file: Path) -> None:
 
 def test_a_reference_without_features(file: Path) -> None:
     adapter = load_host_content_adapter(file, file.with_name("own.safetensors"))
-    with pytest.raises(PictureError, match="clip_vision"):
+    with pytest.raises(ImageError, match="clip_vision"):
         ApplyContentAdapter.execute(
             small_model(), conditioning(1), conditioning(2), adapter, Reference(torch.rand(1, 3, 64, 64)), 1.0
         )
 
 
-def test_the_image_encoder_sees_the_picture_and_nothing(tmp_path: Path) -> None:
+def test_the_image_encoder_sees_the_image_and_nothing(tmp_path: Path) -> None:
     """With the host's own class, small; "nothing" is zeros behind the normalisation."""
     config = {
         "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3,
@@ -162,12 +162,12 @@ def test_the_image_encoder_sees_the_picture_and_nothing(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     encoder = comfy.clip_vision.ClipVisionModel(str(tmp_path / "config.json"))
     randomise(encoder.model, 9)
-    picture = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-    features = encode_image(encoder, picture)
-    assert features.picture.shape == features.null.shape == (1, 5, 32)
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    features = encode_image(encoder, image)
+    assert features.image.shape == features.null.shape == (1, 5, 32)
     mean = torch.tensor(encoder.image_mean).view(1, 3, 1, 1).expand(1, 3, 28, 28)
-    of_mean = encode_image(encoder, mean.clone()).picture
-    torch.testing.assert_close(features.null, of_mean, rtol=0.05, atol=0.05)  # the host rounds pictures to 8 bits
-    middle = encode_image(encoder, picture[..., 16:80])
-    torch.testing.assert_close(features.picture, middle.picture, rtol=0.1, atol=0.1)
-    assert not torch.allclose(features.picture, features.null, atol=0.1)
+    of_mean = encode_image(encoder, mean.clone()).image
+    torch.testing.assert_close(features.null, of_mean, rtol=0.05, atol=0.05)  # the host rounds images to 8 bits
+    middle = encode_image(encoder, image[..., 16:80])
+    torch.testing.assert_close(features.image, middle.image, rtol=0.1, atol=0.1)
+    assert not torch.allclose(features.image, features.null, atol=0.1)

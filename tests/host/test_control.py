@@ -43,12 +43,12 @@ def image_to_video(model: ModelPatcher) -> ModelPatcher:
 
 
 def hints(seed: int, frames: int = FRAMES) -> Tensor:
-    """A picture for each frame, (F, H, W, 3)."""
+    """An image for each frame, (F, H, W, 3)."""
     return torch.rand(frames, 8 * SIDE, 8 * SIDE, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def prompts(control: Any, pictures: Tensor, **settings: Any) -> list[Any]:
-    return [controlled(conditioning(seed), pictures, control, **settings) for seed in (1, 2)]
+def prompts(control: Any, images: Tensor, **settings: Any) -> list[Any]:
+    return [controlled(conditioning(seed), images, control, **settings) for seed in (1, 2)]
 
 
 def retained(conditionings: list[Any], strength: float = 1.0) -> list[Any]:
@@ -74,11 +74,11 @@ def test_a_controlnet_before_and_behind_the_branch() -> None:
 @pytest.mark.feature("ControlNet with a hint for each frame")
 def test_each_frame_follows_its_own_hint() -> None:
     """Without motion module and adapter, a changed hint changes its own frame alone."""
-    base, control, pictures = small_model(), small_controlnet(), hints(3)
-    clip = ksample(base, prompts=prompts(control, pictures))
-    pictures = pictures.clone()
-    pictures[1] = 1 - pictures[1]
-    other = ksample(base, prompts=prompts(control, pictures))
+    base, control, images = small_model(), small_controlnet(), hints(3)
+    clip = ksample(base, prompts=prompts(control, images))
+    images = images.clone()
+    images[1] = 1 - images[1]
+    other = ksample(base, prompts=prompts(control, images))
     changed = (clip - other).flatten(1).abs().amax(1) > 1e-3
     assert changed.tolist() == [frame == 1 for frame in range(FRAMES)]
 

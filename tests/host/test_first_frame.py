@@ -1,4 +1,4 @@
-"""The picture stands in frame 0, whatever sampler and scheduler run."""
+"""The image stands in frame 0, whatever sampler and scheduler run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from small import (
 )
 from torch import Tensor
 
-pytestmark = pytest.mark.feature("Every sampler and scheduler of the host starts with exactly the picture")
+pytestmark = pytest.mark.feature("Every sampler and scheduler of the host starts with exactly the image")
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,11 @@ def model() -> ModelPatcher:
 @pytest.mark.parametrize("denoise", [1.0, 0.6])
 @pytest.mark.parametrize("sampler", KSampler.SAMPLERS)
 def test_frame_0_is_the_reference(model: ModelPatcher, sampler: str, denoise: float) -> None:
-    picture = reference_latent()[0]
+    image = reference_latent()[0]
     errors = {}
     for scheduler in KSampler.SCHEDULERS:
         clip = ksample(model, start_latent(2), sampler_name=sampler, scheduler=scheduler, steps=2, denoise=denoise)
-        errors[scheduler] = ((clip[0] - picture).abs().max() / picture.abs().max()).item()
+        errors[scheduler] = ((clip[0] - image).abs().max() / image.abs().max()).item()
         assert not torch.equal(clip[1], clip[0])
     assert {name: error for name, error in errors.items() if not error < 1e-6} == {}
 

@@ -89,15 +89,15 @@ def test_the_official_unet_file_holds_motion_module_and_projections() -> None:
 
 @dataclass
 class Base:
-    """The checkpoint as the host loads it, and what it makes of two prompts and a picture."""
+    """The checkpoint as the host loads it, and what it makes of two prompts and an image."""
 
     model: ModelPatcher
     vae: VAE
     prompts: tuple[Any, Any]
 
     def reference(self, clip_vision: Any = None) -> Reference:
-        picture = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
-        return EncodeReference.execute(picture, self.vae, SIZE, SIZE, "cover", clip_vision).args[0]
+        image = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
+        return EncodeReference.execute(image, self.vae, SIZE, SIZE, "cover", clip_vision).args[0]
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +127,11 @@ def sample(model: ModelPatcher, reference: Reference, prompts: tuple[Any, Any]) 
 
 
 def check(clip: Tensor, reference: Reference) -> None:
-    """Finite numbers, the picture in frame 0, and other frames that are not each other."""
-    picture = reference.latent[0].cpu()
-    assert clip.shape == (FRAMES, *picture.shape)
+    """Finite numbers, the image in frame 0, and other frames that are not each other."""
+    image = reference.latent[0].cpu()
+    assert clip.shape == (FRAMES, *image.shape)
     assert clip.isfinite().all()
-    assert (clip[0] - picture).abs().max() <= 1e-6 * picture.abs().max()
+    assert (clip[0] - image).abs().max() <= 1e-6 * image.abs().max()
     assert not torch.allclose(clip[1], clip[2], rtol=0.1)
 
 
@@ -146,7 +146,7 @@ def image_to_video(base: Base, motion: str, reference: Reference) -> ModelPatche
 
 
 @pytest.mark.parametrize("motion", PARAMETERS)
-def test_a_picture_becomes_a_clip(base: Base, motion: str) -> None:
+def test_an_image_becomes_a_clip(base: Base, motion: str) -> None:
     reference = base.reference()
     check(sample(image_to_video(base, motion, reference), reference, base.prompts), reference)
 

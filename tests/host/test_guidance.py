@@ -77,7 +77,7 @@ def guided(model: ModelPatcher, prompts: list[Any], latent: Tensor | None = None
 
 
 class Rows:
-    """A MODEL that counts the pictures which its UNet is shown."""
+    """A MODEL that counts the images which its UNet is shown."""
 
     def __init__(self, model: ModelPatcher) -> None:
         self.count = 0
@@ -98,8 +98,8 @@ def test_image_scale_one_is_plain_guidance(base: ModelPatcher, parts: str) -> No
 
 
 @pytest.mark.parametrize("parts", PARTS)
-def test_without_picture_and_text_it_is_the_base(base: ModelPatcher, parts: str) -> None:
-    """Bit for bit, as long as the frames are: a held frame 0 is handed on as the picture."""
+def test_without_image_and_text_it_is_the_base(base: ModelPatcher, parts: str) -> None:
+    """Bit for bit, as long as the frames are: a held frame 0 is handed on as the image."""
     model, prompts = with_parts(base, parts)
     latent = start_latent()
     latent[:1] = reference_latent()
@@ -111,7 +111,7 @@ def test_without_picture_and_text_it_is_the_base(base: ModelPatcher, parts: str)
 
 
 def first_step(model: ModelPatcher, prompts: list[Any], latent: Tensor) -> Tensor:
-    """What the branch without picture and text makes of noise in one step."""
+    """What the branch without image and text makes of noise in one step."""
     guider = DualGuider(model, DualGuidance(image_scale=0.0, text_scale=0.0))
     guider.set_conds(*prompts)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", STEPS)[:2]

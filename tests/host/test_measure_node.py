@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from comfyui_firstframe_pack.firstframe.clips.metrics import flow_score, ssim
-from comfyui_firstframe_pack.firstframe.clips.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.reference import prepare_image
 from comfyui_firstframe_pack.firstframe.errors import FirstFrameError
 from comfyui_firstframe_pack.nodes.measure import Measure
 from harness import Graph, Server, find_node, quickstart
@@ -39,7 +39,7 @@ def clips() -> list[Tensor]:
 
 
 def with_measure(graph: Graph) -> Graph:
-    """The quickstart, its video measured against the prepared picture, and once more against itself from the end."""
+    """The quickstart, its video measured against the prepared image, and once more against itself from the end."""
     images = find_node(graph, "FirstFrameSaveVideo")["inputs"]["images"]
     (encode,) = [id for id, node in graph.items() if node["class_type"] == "FirstFrameEncodeReference"]
     graph["90"] = {"class_type": "ImageFromBatch", "inputs": {"image": images, "batch_index": 0, "length": 8}}
@@ -57,9 +57,9 @@ def test_in_the_graph(server: Server) -> None:
     assert plot.shape[0] > 500 and plot.shape[1] > 1000 and len(np.unique(plot.reshape(-1, 3), axis=0)) > 50
     (text,) = shown["text"]
     lines = dict(line.split(": ") for line in text.splitlines())
-    assert next(iter(lines)) == "ssim to the picture" and lines["flow (px/frame)"].startswith("all ")
-    # half of the clip has gone half of the way: it is nearer to the picture
-    of_all, of_half = (float(part.split()[-1]) for part in lines["ssim to the picture"].split(", "))
+    assert next(iter(lines)) == "ssim to the image" and lines["flow (px/frame)"].startswith("all ")
+    # half of the clip has gone half of the way: it is nearer to the image
+    of_all, of_half = (float(part.split()[-1]) for part in lines["ssim to the image"].split(", "))
     assert 0.3 < of_all < of_half < 1
 
 
@@ -81,9 +81,9 @@ def test_one_video_alone_and_with_alpha(clips: list[Tensor]) -> None:
     assert list(numbers) == ["other"] and numbers["other"]["frames"]["picture_ssim"][0] == pytest.approx(1)
 
 
-def test_a_picture_of_another_size_is_prepared_as_the_reference_is(clips: list[Tensor]) -> None:
+def test_an_image_of_another_size_is_prepared_as_the_reference_is(clips: list[Tensor]) -> None:
     large = torch.rand(1, 200, 300, 3, generator=torch.Generator().manual_seed(0))
-    still = prepare_picture(large, 64, 48).movedim(1, -1).repeat(2, 1, 1, 1)
+    still = prepare_image(large, 64, 48).movedim(1, -1).repeat(2, 1, 1, 1)
     _, numbers, _ = measured(still, large, "video", clips[0], "of another size")
     assert numbers["video"]["mean"]["picture_ssim"] == pytest.approx(1)
     assert len(numbers["of another size"]["frames"]["picture_ssim"]) == 5

@@ -30,14 +30,14 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_f
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
 from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_retention
 from comfyui_firstframe_pack.firstframe.bindings.comfy.windows import apply_windows
-from comfyui_firstframe_pack.firstframe.clips.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.reference import prepare_image
 from comfyui_firstframe_pack.firstframe.clips.video import read_clip
 from comfyui_firstframe_pack.firstframe.modules.motion import MotionConfig, MotionModule, sinusoidal_positions
 from comfyui_firstframe_pack.firstframe.sampling.strength import Curve, StrengthSchedule
 from comfyui_firstframe_pack.firstframe.sites import UNetConfig
 from comfyui_firstframe_pack.firstframe.weights.keymaps import ANIMATEDIFF, to_theirs
 from comfyui_firstframe_pack.nodes.guidance import DualCFGGuider
-from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
+from comfyui_firstframe_pack.nodes.load import EXAMPLE_IMAGE
 from comfyui_firstframe_pack.nodes.prior import SimilarityPrior
 from conftest import HOST
 from harness import Server, find_node, quickstart, running_server
@@ -128,7 +128,7 @@ def core_guider(model: ModelPatcher, image_scale: float, text_scale: float) -> c
 
 
 def check(clip: Tensor, without: Tensor) -> None:
-    """The picture in frame 0, finite numbers behind it, and other ones than ``without``."""
+    """The image in frame 0, finite numbers behind it, and other ones than ``without``."""
     assert torch.allclose(clip[:1], reference_latent(), atol=1e-5)
     assert clip.isfinite().all()
     assert not torch.allclose(clip[1:], without[1:], rtol=1e-2)
@@ -302,8 +302,8 @@ def ip_adapter(width: int = 32, tokens: int = 4) -> dict[str, dict[str, Tensor]]
 def with_ip_adapter(model: ModelPatcher, encoder: comfy.clip_vision.ClipVisionModel) -> ModelPatcher:
     """IPAdapter Advanced."""
     node = module_of(IPADAPTER_PLUS).NODE_CLASS_MAPPINGS["IPAdapterAdvanced"]()
-    picture = reference().pixels.movedim(1, -1)
-    return node.apply_ipadapter(model, ip_adapter(), image=picture, clip_vision=encoder)[0]
+    image = reference().pixels.movedim(1, -1)
+    return node.apply_ipadapter(model, ip_adapter(), image=image, clip_vision=encoder)[0]
 
 
 def ours(model: ModelPatcher) -> ModelPatcher:
@@ -321,7 +321,7 @@ def test_ip_adapter_before_and_behind(image_encoder: comfy.clip_vision.ClipVisio
 
 @row("IPAdapter_plus with dual guidance", IPADAPTER_PLUS)
 def test_ip_adapter_with_our_guider(image_encoder: comfy.clip_vision.ClipVisionModel) -> None:
-    """At equal scales, three conditionings in a call guide as two do: its picture is on the prompt's side.
+    """At equal scales, three conditionings in a call guide as two do: its image is on the prompt's side.
 
     It tells by the place of a conditioning in the call whether it is the prompt.
     """
@@ -330,7 +330,7 @@ def test_ip_adapter_with_our_guider(image_encoder: comfy.clip_vision.ClipVisionM
     torch.testing.assert_close(plain, sample(model), rtol=1e-3, atol=1e-3)
     if relative_error(guided_sample(dual_guider(model, 3.0, 3.001), start_latent()), plain) > TOLERANCE:
         assert relative_error(guided_sample(core_guider(model, 3.001, 3.0), start_latent()), plain) > TOLERANCE
-        pytest.xfail("without us too: with ComfyUI's own DualCFGGuider its picture is on the negative prompt's side")
+        pytest.xfail("without us too: with ComfyUI's own DualCFGGuider its image is on the negative prompt's side")
 
 
 # Advanced-ControlNet
@@ -341,7 +341,7 @@ def hints(frames: int) -> Tensor:
 
 
 def with_control(prompts: list[Any], frames: int, config: UNetConfig = SMALL, **keyframes: Any) -> list[Any]:
-    """Apply Advanced ControlNet: one picture for each frame."""
+    """Apply Advanced ControlNet: one image for each frame."""
     node = module_of(ADVANCED_CONTROLNET, ".adv_control.nodes_main").AdvancedControlNetApply
     return list(node.execute(*prompts, small_controlnet(config), hints(frames), 1.0, 0.0, 1.0, **keyframes).args)
 
@@ -418,5 +418,5 @@ def test_video_combine(server_with_packs: Server, format: str, suffix: str) -> N
     assert file.suffix == suffix
     frames = read_clip(file).frames
     assert len(frames) == 16
-    picture = prepare_picture(EXAMPLE_PICTURE, 128, 128)[0].movedim(0, -1)
-    assert (frames[0] / 255 - picture).abs().mean() < 0.05
+    image = prepare_image(EXAMPLE_IMAGE, 128, 128)[0].movedim(0, -1)
+    assert (frames[0] / 255 - image).abs().mean() < 0.05

@@ -33,7 +33,7 @@ class Shown:
             self.steps.append(data["value"])
 
     @property
-    def pictures(self) -> list[np.ndarray]:
+    def images(self) -> list[np.ndarray]:
         return [np.asarray(Image.open(BytesIO(preview["image"]))) for preview in self.previews]
 
 
@@ -52,9 +52,9 @@ def test_frame_after_frame_is_shown(previewing: Server) -> None:
     assert shown.steps == list(range(1, 21)), "one message for each step, as without us"
     assert len(shown.previews) > 20 + NUM_FRAMES // 2, "more than the first frame of each step"
     assert len({preview["node_id"] for preview in shown.previews}) == 1
-    pictures = shown.pictures
-    first = pictures[0].astype(int)
-    assert sum(abs(picture - first).mean() > 2 for picture in pictures) > NUM_FRAMES // 2, "the others are other frames"
+    images = shown.images
+    first = images[0].astype(int)
+    assert sum(abs(image - first).mean() > 2 for image in images) > NUM_FRAMES // 2, "the others are other frames"
 
 
 def test_the_clip_is_the_same(previewing: Server, server: Server) -> None:

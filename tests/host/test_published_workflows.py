@@ -1,6 +1,6 @@
 """The workflows that need published weights, in the real server, with files of the published names and sizes.
 
-The pictures are small and the steps few: a full-size UNet on a CPU. Files as in test_full_size.py.
+The images are small and the steps few: a full-size UNet on a CPU. Files as in test_full_size.py.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def runs_of_jobs(servers: list[Server]) -> Counter[str]:
 
 
 def check_result(work: Path, done: dict[str, Any]) -> None:
-    """One file, whole, and made from the picture, prompt and seed that the manifest and its name say."""
+    """One file, whole, and made from the image, prompt and seed that the manifest and its name say."""
     (file,) = done["files"]
     path = work / "out" / file["file"]
     assert hashlib.sha256(path.read_bytes()).hexdigest() == file["sha256"]
@@ -165,8 +165,8 @@ def test_what_a_server_remembers_is_fetched_again(work: Path, one: Server) -> No
     assert set(cached) == quick_graph().keys()
 
 
-def test_a_picture_that_cannot_be_read_fails_and_the_rest_is_done(work: Path, one: Server) -> None:
-    (work / "pictures" / "broken.png").write_bytes(b"this is no picture")
+def test_an_image_that_cannot_be_read_fails_and_the_rest_is_done(work: Path, one: Server) -> None:
+    (work / "pictures" / "broken.png").write_bytes(b"this is no image")
     result = finished(command(work, [one], "--images", str(work / "pictures")))
     assert result.returncode == 1
     (failed,) = events(work, "failed")

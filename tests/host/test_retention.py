@@ -76,12 +76,12 @@ def test_both_prompts_have_one_object(branch: ModelPatcher) -> None:
     assert len(controls) == 1
 
 
-def test_the_picture_is_encoded_once_and_forgotten(
+def test_the_image_is_encoded_once_and_forgotten(
     model: ModelPatcher, branch: ModelPatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
     encode = branch.model.encode
-    monkeypatch.setattr(branch.model, "encode", lambda picture: calls.append(1) or encode(picture))
+    monkeypatch.setattr(branch.model, "encode", lambda image: calls.append(1) or encode(image))
     applied = apply_retention(prompts(), branch, reference(), 1.0, 0.0, 1.0)
     ksample(model, prompts=applied)
     assert len(calls) == 1

@@ -21,8 +21,8 @@ MOVING_IN_THE_NODE = ["mp4", "webm", "mp4 10-bit", "mp4 near-lossless", "webm av
 
 
 def graph(format: str, prefix: str = "clips/%width%x%height%", **inputs: Any) -> Graph:
-    """A picture and its negative, in turn, to a file; a second of silence beside it."""
-    pictures = {
+    """An image and its negative, in turn, to a file; a second of silence beside it."""
+    images = {
         "1": {"class_type": "FirstFrameExamplePicture", "inputs": {}},
         "2": {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}},
         "3": {"class_type": "ImageBatch", "inputs": {"image1": ["1", 0], "image2": ["2", 0]}},
@@ -30,7 +30,7 @@ def graph(format: str, prefix: str = "clips/%width%x%height%", **inputs: Any) ->
         "5": {"class_type": "EmptyAudio", "inputs": {"duration": 9.0, "sample_rate": 44100, "channels": 2}},
     }
     save = {"images": ["4", 0], "fps": 4.0, "filename_prefix": prefix, "format": format, **inputs}
-    return {**pictures, "6": {"class_type": "FirstFrameSaveVideo", "inputs": save}}
+    return {**images, "6": {"class_type": "FirstFrameSaveVideo", "inputs": save}}
 
 
 def saved(server: Server, outcome: Outcome) -> Path:

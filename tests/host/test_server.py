@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_firstframe_pack.firstframe.clips.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.reference import prepare_image
 from comfyui_firstframe_pack.firstframe.clips.video import read_clip
 from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
-from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
+from comfyui_firstframe_pack.nodes.load import EXAMPLE_IMAGE
 from harness import STEPS, Graph, Server, find_node, quickstart, rerun, saved_frames
 
 pytestmark = pytest.mark.feature("KSampler, KSamplerAdvanced, SamplerCustomAdvanced")
 
 
-def test_quickstart_makes_a_video_that_starts_with_the_picture(server: Server) -> None:
+def test_quickstart_makes_a_video_that_starts_with_the_image(server: Server) -> None:
     outcome = server.run(quickstart())
     assert outcome.event == "execution_success", outcome.data
     clip = read_clip(server.output_file(outcome))
     assert clip.frames.shape == (16, 128, 128, 3)
     assert clip.fps == 8
-    picture = prepare_picture(EXAMPLE_PICTURE, 128, 128)[0].movedim(0, -1)
-    error = (clip.frames[0] / 255 - picture).abs().mean()
+    image = prepare_image(EXAMPLE_IMAGE, 128, 128)[0].movedim(0, -1)
+    error = (clip.frames[0] / 255 - image).abs().mean()
     assert error < 0.05
     assert json.loads(clip.metadata["prompt"]) == quickstart()
     assert "workflow" in clip.metadata

@@ -16,7 +16,7 @@ from comfyui_firstframe_pack.firstframe.bindings.diffusers import (
     SamplingSettings,
     sample,
 )
-from comfyui_firstframe_pack.firstframe.clips.reference import Reference, prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.reference import Reference, prepare_image
 from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance
 from comfyui_firstframe_pack.firstframe.shapes import fold_frames
 from comfyui_firstframe_pack.firstframe.tiny import comfy as tiny
@@ -24,7 +24,7 @@ from comfyui_firstframe_pack.firstframe.tiny.config import LATENT_SCALE
 from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
 from comfyui_firstframe_pack.firstframe.tiny.model import TinyModel, load_tiny
 from comfyui_firstframe_pack.firstframe.tiny.style import with_look
-from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
+from comfyui_firstframe_pack.nodes.load import EXAMPLE_IMAGE
 from comfyui_firstframe_pack.nodes.prior import SimilarityPrior
 from comfyui_firstframe_pack.nodes.sampler import Sampler
 from safetensors.torch import load_file
@@ -42,8 +42,8 @@ def standalone() -> TinyModel:
 
 
 @pytest.fixture(scope="module")
-def picture() -> Tensor:
-    return prepare_picture(EXAMPLE_PICTURE, 128, 128)
+def image() -> Tensor:
+    return prepare_image(EXAMPLE_IMAGE, 128, 128)
 
 
 def text(prompt: str) -> list[list[object]]:
@@ -55,9 +55,9 @@ def test_text(standalone: TinyModel) -> None:
     assert relative_error(text(PROMPT)[0][0], standalone.encode_text([PROMPT])) < 1e-4
 
 
-def test_autoencoder(standalone: TinyModel, picture: Tensor) -> None:
-    vae, latent = tiny.load_tiny_vae(), standalone.encode(picture)
-    assert relative_error(vae.encode(picture.movedim(1, -1)) * LATENT_SCALE, latent) < 1e-4
+def test_autoencoder(standalone: TinyModel, image: Tensor) -> None:
+    vae, latent = tiny.load_tiny_vae(), standalone.encode(image)
+    assert relative_error(vae.encode(image.movedim(1, -1)) * LATENT_SCALE, latent) < 1e-4
     assert relative_error(vae.decode(latent / LATENT_SCALE).movedim(-1, 1), standalone.decode(latent)) < 1e-4
 
 
@@ -108,8 +108,8 @@ def made_by_host(model: ModelPatcher, reference: Reference, settings: SamplingSe
 
 
 @pytest.fixture(scope="module")
-def reference(standalone: TinyModel, picture: Tensor) -> Reference:
-    return Reference(picture, standalone.encode(picture) / LATENT_SCALE)
+def reference(standalone: TinyModel, image: Tensor) -> Reference:
+    return Reference(image, standalone.encode(image) / LATENT_SCALE)
 
 
 @pytest.mark.parametrize("start_time", [1.0, 0.6])

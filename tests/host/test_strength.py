@@ -1,4 +1,4 @@
-"""Strength over time and space, and pictures in other frames, on a model of the host."""
+"""Strength over time and space, and images in other frames, on a model of the host."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motio
 from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_retention
 from comfyui_firstframe_pack.firstframe.bindings.comfy.sites import transformer_at, unet_of
 from comfyui_firstframe_pack.firstframe.bindings.comfy.windows import apply_windows
-from comfyui_firstframe_pack.firstframe.errors import FramesError, PictureError
+from comfyui_firstframe_pack.firstframe.errors import FramesError, ImageError
 from comfyui_firstframe_pack.firstframe.modules.i2v_adapter import I2VAdapter
 from comfyui_firstframe_pack.firstframe.sampling.guidance import LowPass, softened
 from comfyui_firstframe_pack.firstframe.sampling.strength import Curve, StrengthSchedule
 from comfyui_firstframe_pack.firstframe.sites import Site
-from comfyui_firstframe_pack.nodes.reference import AddPicture
+from comfyui_firstframe_pack.nodes.reference import AddImage
 from small import (
     FRAMES,
     MAX_FRAMES,
@@ -38,7 +38,7 @@ from small import (
 )
 from torch import Tensor
 
-pytestmark = pytest.mark.feature("Strength over steps, frames, levels and a mask; further pictures")
+pytestmark = pytest.mark.feature("Strength over steps, frames, levels and a mask; further images")
 
 NEUTRAL = StrengthSchedule(Curve(((0.0, 1.0), (1.0, 1.0))), Curve(((0.0, 1.0),)), (1.0,) * 4, torch.ones(1, 20, 20))
 HALF = StrengthSchedule(Curve(((0.0, 0.5),)))
@@ -155,14 +155,14 @@ def test_fast_changes_little(strengths: StrengthSchedule | None) -> None:
     assert 0 < relative_error(*clips) < 0.2
 
 
-def two_pictures(base: ModelPatcher, frame: int) -> ModelPatcher:
+def two_images(base: ModelPatcher, frame: int) -> ModelPatcher:
     applied = apply_adapter(apply_motion(base, small_motion(), 1.0, "auto"), small_adapter(), 1.0)
     return hold_first_frame(applied, reference_latent(), {frame: -reference_latent()})
 
 
 @pytest.mark.parametrize("frame", [-1, 1])
-def test_every_held_frame_is_exactly_its_picture(frame: int) -> None:
-    clip = ksample(two_pictures(small_model(), frame))
+def test_every_held_frame_is_exactly_its_image(frame: int) -> None:
+    clip = ksample(two_images(small_model(), frame))
     assert torch.allclose(clip[0], reference_latent()[0], atol=1e-6)
     assert torch.allclose(clip[frame], -reference_latent()[0], atol=1e-6)
     alone = hold_first_frame(apply_adapter(small_model(), small_adapter(), 1.0), reference_latent())
@@ -170,7 +170,7 @@ def test_every_held_frame_is_exactly_its_picture(frame: int) -> None:
 
 
 def test_in_windows_too() -> None:
-    clip = ksample(apply_windows(two_pictures(small_model(), -1), MAX_FRAMES, 2), start_latent(9))
+    clip = ksample(apply_windows(two_images(small_model(), -1), MAX_FRAMES, 2), start_latent(9))
     assert torch.allclose(clip[0], reference_latent()[0], atol=1e-6)
     assert torch.allclose(clip[-1], -reference_latent()[0], atol=1e-6)
 
@@ -178,26 +178,26 @@ def test_in_windows_too() -> None:
 @pytest.mark.parametrize("frame", [FRAMES, 40])
 def test_a_frame_behind_the_end(frame: int) -> None:
     with pytest.raises(FramesError, match=f"frame {frame}.*0 to {FRAMES - 1}"):
-        ksample(two_pictures(small_model(), frame))
+        ksample(two_images(small_model(), frame))
 
 
 class Encoder:
     """A VAE that averages."""
 
-    def encode(self, picture: Tensor) -> Tensor:
-        return torch.nn.functional.avg_pool2d(picture.movedim(-1, 1), 8).repeat(1, 2, 1, 1)[:, :4]
+    def encode(self, image: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(image.movedim(-1, 1), 8).repeat(1, 2, 1, 1)[:, :4]
 
 
-def test_the_node_adds_a_picture_of_the_same_size() -> None:
+def test_the_node_adds_an_image_of_the_same_size() -> None:
     first = replace(reference(), latent=reference_latent())
-    (added,) = AddPicture.execute(first, torch.rand(1, 50, 90, 3), Encoder(), -1, "cover").args
+    (added,) = AddImage.execute(first, torch.rand(1, 50, 90, 3), Encoder(), -1, "cover").args
     assert added.others[-1].shape == reference_latent().shape and first.others == {}
     nearest = added.nearest(4)
     assert torch.equal(nearest[:, :, 0], reference_latent()) and torch.equal(nearest[:, :, 1], reference_latent())
     assert torch.equal(nearest[:, :, 2], added.others[-1]) and torch.equal(nearest[:, :, 3], added.others[-1])
     for taken in (0, -1):
-        with pytest.raises(PictureError, match="already"):
-            AddPicture.execute(added, torch.rand(1, 8, 8, 3), Encoder(), taken, "cover")
+        with pytest.raises(ImageError, match="already"):
+            AddImage.execute(added, torch.rand(1, 8, 8, 3), Encoder(), taken, "cover")
 
 
 def softly(low_pass: LowPass) -> Tensor:

@@ -101,7 +101,7 @@ def test_text_to_video(model: Denoiser, batch: ClipBatch, video_loss, clean_shar
     assert len(graded) == len(list(model.parameters()))
 
 
-def test_text_to_picture(model: Denoiser, batch: ClipBatch, video_loss) -> None:
+def test_text_to_image(model: Denoiser, batch: ClipBatch, video_loss) -> None:
     single = batch._replace(latents=batch.latents[:, :, :1], positions=None, images=None)
     with inject(model.unet, num_frames=1) as injection:
         assert evaluate(RecallingLoss(video_loss(injection)), model, single)

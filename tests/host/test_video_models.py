@@ -13,14 +13,14 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from comfyui_firstframe_pack.firstframe.bindings.comfy.guidance import DualGuider
 from comfyui_firstframe_pack.firstframe.bindings.comfy.image_conditioning import (
-    PICTURE_KEYS,
-    picture_of,
-    with_picture,
-    with_soft_picture,
-    without_picture,
+    IMAGE_KEYS,
+    image_of,
+    with_image,
+    with_soft_image,
+    without_image,
 )
 from comfyui_firstframe_pack.firstframe.bindings.comfy.step import noise_level
-from comfyui_firstframe_pack.firstframe.errors import ModelMismatchError, PictureError
+from comfyui_firstframe_pack.firstframe.errors import ImageError, ModelMismatchError
 from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance, LowPass
 from comfyui_firstframe_pack.nodes.guidance import DualCFGGuider
 from comfyui_firstframe_pack.nodes.video_prior import VideoPrior
@@ -31,17 +31,17 @@ from torch import Tensor
 STEPS = 4
 WHOLE, ONE_STEP = slice(None), slice(1, 3)
 TOLD = [case for case in CASES if "noise_mask" not in case.inputs()[2]]
-"""Those whose picture is in the conditioning alone."""
+"""Those whose image is in the conditioning alone."""
 
 
 class Clip:
-    """A case that is ready to run: its model, its prompts and where its latent keeps a picture."""
+    """A case that is ready to run: its model, its prompts and where its latent keeps an image."""
 
     def __init__(self, case: Case) -> None:
         self.model = case.model()
         self.positive, self.negative, self.latent = case.inputs()
-        self.of_picture = with_picture(self.negative, picture_of(self.positive))
-        self.bare = without_picture(self.negative)
+        self.of_image = with_image(self.negative, image_of(self.positive))
+        self.bare = without_image(self.negative)
         self.guides = int(case.name == GUIDED)
 
     @property
@@ -54,7 +54,7 @@ class Clip:
 
     @property
     def moving(self) -> Tensor:
-        """Where the latent holds no picture, (B, C, F, H, W) bool."""
+        """Where the latent holds no image, (B, C, F, H, W) bool."""
         return torch.ones_like(self.samples) > 0 if self.mask is None else self.mask.expand_as(self.samples) > 0
 
     def run(self, guider: Any, steps: slice = WHOLE, held: bool = True) -> Tensor:
@@ -115,7 +115,7 @@ class Calls:
 
 @rows("dual guidance")
 def test_image_scale_one_is_plain_guidance_and_saves_a_pass(clip: Clip) -> None:
-    plain = clip.hosted((clip.positive, clip.of_picture), 3.0)
+    plain = clip.hosted((clip.positive, clip.of_image), 3.0)
     calls = Calls(clip.model)
     clip.model = calls.model
     assert torch.equal(clip.guided(image_scale=1.0, text_scale=3.0), plain)
@@ -125,14 +125,14 @@ def test_image_scale_one_is_plain_guidance_and_saves_a_pass(clip: Clip) -> None:
 
 
 @rows("dual guidance")
-def test_the_null_branch_is_the_model_without_the_picture(clip: Clip) -> None:
+def test_the_null_branch_is_the_model_without_the_image(clip: Clip) -> None:
     """In one step, where the rest of the clip is in the middle of its noise."""
-    assert not any(key in extra for _, extra in clip.bare for key in PICTURE_KEYS)
+    assert not any(key in extra for _, extra in clip.bare for key in IMAGE_KEYS)
     found = clip.guided(ONE_STEP, image_scale=0.0, text_scale=0.0)
     bare = clip.hosted((clip.bare, clip.bare), 1.0, ONE_STEP, held=False)
     assert relative_error(found[clip.moving], bare[clip.moving]) < 1e-5
-    of_picture = clip.hosted((clip.of_picture, clip.of_picture), 1.0, ONE_STEP)
-    assert relative_error(of_picture[clip.moving], bare[clip.moving]) > 1e-3, "the model looks at the picture"
+    of_image = clip.hosted((clip.of_image, clip.of_image), 1.0, ONE_STEP)
+    assert relative_error(of_image[clip.moving], bare[clip.moving]) > 1e-3, "the model looks at the image"
 
 
 @rows("dual guidance")
@@ -141,7 +141,7 @@ def test_the_three_branches_add_up(clip: Clip, image_scale: float, text_scale: f
     """A step of euler is linear in the prediction. Equal scales are plain guidance between none and full."""
     found = clip.guided(ONE_STEP, image_scale=image_scale, text_scale=text_scale)
     none = clip.hosted((clip.bare, clip.bare), 1.0, ONE_STEP, held=False)
-    image = clip.hosted((clip.of_picture, clip.of_picture), 1.0, ONE_STEP)
+    image = clip.hosted((clip.of_image, clip.of_image), 1.0, ONE_STEP)
     full = clip.hosted((clip.positive, clip.positive), 1.0, ONE_STEP)
     expected = none + image_scale * (image - none) + text_scale * (full - image)
     assert relative_error(found[clip.moving], expected[clip.moving]) < 1e-4
@@ -149,7 +149,7 @@ def test_the_three_branches_add_up(clip: Clip, image_scale: float, text_scale: f
 
 @rows("dual guidance", TOLD)
 def test_equal_scales_are_plain_guidance(clip: Clip) -> None:
-    """In all steps. Where the picture is in the latent, the host has no such guidance to compare with."""
+    """In all steps. Where the image is in the latent, the host has no such guidance to compare with."""
     found = clip.guided(image_scale=4.0, text_scale=4.0)
     assert torch.equal(found, clip.hosted((clip.positive, clip.bare), 4.0))
 
@@ -161,7 +161,7 @@ def test_a_clip_comes_out_and_what_came_in_is_as_it_was(clip: Clip, refinement: 
     found = clip.guided(image_scale=3.0, text_scale=6.0, low_pass=LowPass(0.4, 0.5), **refinement)
     assert found.shape == clip.samples.shape and found.ndim == 5 and found.isfinite().all()
     held = ~clip.moving
-    assert torch.allclose(found[held], clip.samples[held], atol=1e-4), "the picture stays in its frame"
+    assert torch.allclose(found[held], clip.samples[held], atol=1e-4), "the image stays in its frame"
     assert_same(before, (clip.positive, clip.negative, clip.latent))
 
 
@@ -184,8 +184,8 @@ def assert_same(before: Any, after: Any) -> None:
             assert_same(one, other)
 
 
-def test_without_a_picture_no_model_takes_it_from_the_latent() -> None:
-    """As with the prior: HunyuanVideo reads the latent where the conditioning has no picture."""
+def test_without_an_image_no_model_takes_it_from_the_latent() -> None:
+    """As with the prior: HunyuanVideo reads the latent where the conditioning has no image."""
     clip = Clip(Case("", lambda: hunyuan(33), lambda: hunyuan_inputs("v1 (concat)")))
     clip.latent = {"samples": torch.randn(clip.samples.shape)}
     calls = Calls(clip.model)
@@ -196,7 +196,7 @@ def test_without_a_picture_no_model_takes_it_from_the_latent() -> None:
 
 
 @rows("adaptive low-pass guidance")
-def test_the_early_steps_see_a_soft_picture(clip: Clip) -> None:
+def test_the_early_steps_see_a_soft_image(clip: Clip) -> None:
     scales = {"image_scale": 1.0, "text_scale": 3.0}
     plain = clip.guided(ONE_STEP, **scales)
     assert torch.equal(clip.guided(ONE_STEP, LowPass(1.0, 1.0), **scales), plain), "all of its detail"
@@ -206,8 +206,8 @@ def test_the_early_steps_see_a_soft_picture(clip: Clip) -> None:
 
 
 @rows("adaptive low-pass guidance", TOLD)
-def test_it_is_the_host_with_a_soft_picture(clip: Clip) -> None:
-    prompts = (with_soft_picture(clip.positive, 0.4), with_soft_picture(clip.of_picture, 0.4))
+def test_it_is_the_host_with_a_soft_image(clip: Clip) -> None:
+    prompts = (with_soft_image(clip.positive, 0.4), with_soft_image(clip.of_image, 0.4))
     soft = clip.guided(low_pass=LowPass(0.4, 1.0), image_scale=1.0, text_scale=3.0)
     assert torch.equal(soft, clip.hosted(prompts, 3.0))
 
@@ -219,19 +219,19 @@ def test_the_null_branch_is_the_same_in_early_steps(clip: Clip) -> None:
 
 
 @rows("frame similarity prior")
-def test_the_prior_starts_every_frame_from_the_picture(clip: Clip) -> None:
-    picture = clip.samples[:, :, :1]
+def test_the_prior_starts_every_frame_from_the_image(clip: Clip) -> None:
+    image = clip.samples[:, :, :1]
     given = None
-    if not picture.any():
-        picture = torch.randn(picture.shape)
-        given = {"samples": picture}
+    if not image.any():
+        image = torch.randn(image.shape)
+        given = {"samples": image}
     prior, start_time = VideoPrior.execute(clip.latent, 0.6, 0.5, 3, 18.0, 7, given).args
     assert start_time == 0.6
     assert prior.keys() == clip.latent.keys()
     assert prior["samples"].shape == clip.samples.shape
-    assert torch.equal(prior["samples"][:, :, :1], picture)
+    assert torch.equal(prior["samples"][:, :, :1], image)
     assert torch.equal(prior["samples"][~clip.moving], clip.samples[~clip.moving]), "what the mask holds stays"
-    kept = (prior["samples"] == picture)[:, :, 1:][clip.moving[:, :, 1:]]
+    kept = (prior["samples"] == image)[:, :, 1:][clip.moving[:, :, 1:]]
     assert 0.4 < kept.float().mean() < 0.6
     from_noise = clip.guided(slice(2, None), image_scale=2.0, text_scale=3.0)
     clip.latent = prior
@@ -241,30 +241,30 @@ def test_the_prior_starts_every_frame_from_the_picture(clip: Clip) -> None:
 
 
 def test_a_still_clip_is_taken_frame_by_frame() -> None:
-    latent, pictures = torch.zeros(2, 4, LATENT_FRAMES, 8, 8), torch.randn(1, 4, LATENT_FRAMES, 8, 8)
-    prior = VideoPrior.execute({"samples": latent}, 0.6, 1.0, 3, 18.0, 7, {"samples": pictures}).args[0]["samples"]
-    assert torch.equal(prior, pictures.expand_as(latent))
+    latent, images = torch.zeros(2, 4, LATENT_FRAMES, 8, 8), torch.randn(1, 4, LATENT_FRAMES, 8, 8)
+    prior = VideoPrior.execute({"samples": latent}, 0.6, 1.0, 3, 18.0, 7, {"samples": images}).args[0]["samples"]
+    assert torch.equal(prior, images.expand_as(latent))
 
 
 @pytest.mark.parametrize(
     ("shape", "error", "what"),
     [
         ((1, 8, 1, 8, 8), ModelMismatchError, "8 channels"),
-        ((1, 4, 1, 8, 16), PictureError, "16 x 8"),
-        (None, PictureError, "empty"),
+        ((1, 4, 1, 8, 16), ImageError, "16 x 8"),
+        (None, ImageError, "empty"),
     ],
 )
-def test_a_picture_that_does_not_fit_is_refused(shape: tuple[int, ...] | None, error: type, what: str) -> None:
-    picture = None if shape is None else {"samples": torch.randn(shape)}
+def test_an_image_that_does_not_fit_is_refused(shape: tuple[int, ...] | None, error: type, what: str) -> None:
+    image = None if shape is None else {"samples": torch.randn(shape)}
     with pytest.raises(error, match=what):
-        VideoPrior.execute({"samples": torch.zeros(1, 4, 3, 8, 8)}, 0.6, 0.5, 3, 18.0, 7, picture)
+        VideoPrior.execute({"samples": torch.zeros(1, 4, 3, 8, 8)}, 0.6, 0.5, 3, 18.0, 7, image)
 
 
 def test_latents_of_an_image_model_are_refused() -> None:
-    video, image = {"samples": torch.zeros(1, 4, 3, 8, 8)}, {"samples": torch.randn(16, 4, 8, 8)}
-    for latent, picture, name in [(image, None, "latent"), (video, image, "picture")]:
+    video, still = {"samples": torch.zeros(1, 4, 3, 8, 8)}, {"samples": torch.randn(16, 4, 8, 8)}
+    for latent, image, name in [(still, None, "latent"), (video, still, "picture")]:
         with pytest.raises(ModelMismatchError, match=rf"{name}: .*\(16, 4, 8, 8\).*Frame Similarity Prior"):
-            VideoPrior.execute(latent, 0.6, 0.5, 3, 18.0, 7, picture)
+            VideoPrior.execute(latent, 0.6, 0.5, 3, 18.0, 7, image)
 
 
 @rows("dual guidance")

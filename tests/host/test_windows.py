@@ -1,4 +1,4 @@
-"""Anchored context windows: long clips a piece at a time, every piece with the picture."""
+"""Anchored context windows: long clips a piece at a time, every piece with the image."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_clip_that_fits_is_sampled_as_ever() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "uni_pc"])
-def test_a_long_clip_begins_with_the_picture_in_every_window(sampler: str) -> None:
+def test_a_long_clip_begins_with_the_image_in_every_window(sampler: str) -> None:
     model = windowed(image_to_video(small_model(strength=0.1)))
     seen = seen_windows(model)
     clip = ksample(model, start_latent(LONG), sampler_name=sampler)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_firstframe_pack.firstframe.clips.reference import prepare_picture
+from comfyui_firstframe_pack.firstframe.clips.reference import prepare_image
 from comfyui_firstframe_pack.firstframe.clips.video import read_clip
-from comfyui_firstframe_pack.nodes.load import EXAMPLE_PICTURE
+from comfyui_firstframe_pack.nodes.load import EXAMPLE_IMAGE
 from harness import ROOT, Graph, Server, workflow
 
 pytestmark = pytest.mark.feature("Workflows that ship")
@@ -88,13 +88,13 @@ def test_both_formats_are_one_graph(server: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FRAMES))
-def test_it_runs_and_starts_with_the_picture(server: Server, name: str) -> None:
+def test_it_runs_and_starts_with_the_image(server: Server, name: str) -> None:
     outcome = server.run(workflow(name))
     assert outcome.event == "execution_success", outcome.data
     clips = [read_clip(file).frames for file in server.output_files(outcome)]
     assert [len(clip) for clip in clips] == FRAMES[name]
-    picture = prepare_picture(EXAMPLE_PICTURE, 128, 128)[0].movedim(0, -1)
+    image = prepare_image(EXAMPLE_IMAGE, 128, 128)[0].movedim(0, -1)
     for clip in clips:
-        assert (clip[0] / 255 - picture).abs().mean() < 0.05
+        assert (clip[0] / 255 - image).abs().mean() < 0.05
     for one, other in pairwise(clips):
         assert not torch.equal(one, other)

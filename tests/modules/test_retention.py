@@ -64,8 +64,8 @@ def skips_of(unet: UNet2DConditionModel, noisy: Tensor, timestep: Tensor, text: 
     skips: list[Tensor] = []
     handles = [unet.conv_in.register_forward_hook(lambda _, __, out: skips.append(out))]
     handles += [block.register_forward_hook(lambda _, __, out: skips.extend(out[1])) for block in unet.down_blocks]
-    pictures = noisy.movedim(2, 1).flatten(0, 1)
-    unet(pictures, timestep.repeat_interleave(noisy.shape[2]), text.repeat_interleave(noisy.shape[2], 0))
+    images = noisy.movedim(2, 1).flatten(0, 1)
+    unet(images, timestep.repeat_interleave(noisy.shape[2]), text.repeat_interleave(noisy.shape[2], 0))
     for handle in handles:
         handle.remove()
     return skips
@@ -112,13 +112,13 @@ def test_clips_of_a_batch_do_not_meet(inputs: dict[str, Tensor]) -> None:
 
 
 @torch.no_grad()
-def test_it_sees_the_picture(generator: torch.Generator, inputs: dict[str, Tensor]) -> None:
+def test_it_sees_the_image(generator: torch.Generator, inputs: dict[str, Tensor]) -> None:
     branch = filled(RetentionBranch(retention_config(SMALL)))
-    pictures = torch.rand(2, 3, 64, 64, generator=generator)
-    features = branch.encode(pictures)
+    images = torch.rand(2, 3, 64, 64, generator=generator)
+    features = branch.encode(images)
     assert features.shape == (2, 8, 8, 8)
     seen = branch(**{**inputs, "features": features})
-    other = branch(**{**inputs, "features": branch.encode(1 - pictures)})
+    other = branch(**{**inputs, "features": branch.encode(1 - images)})
     assert all((a - b).abs().max() > 1e-4 for a, b in zip(seen, other, strict=True))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typer.testing import CliRunner
 
 from firstframe.cli.app import app
 from firstframe.queue.manifest import Manifest
-from firstframe.queue.plan import Inputs, make_jobs, read_pictures
-from firstframe.queue.workflow import prompt_input, read_workflow, seed_inputs, with_picture_input
+from firstframe.queue.plan import Inputs, make_jobs, read_images
+from firstframe.queue.workflow import prompt_input, read_workflow, seed_inputs, with_image_input
 
 QUICKSTART = Path(__file__).parents[2] / "workflows" / "api" / "quickstart.json"
 
@@ -43,9 +44,9 @@ def test_a_dry_run_knows_what_is_done(run: Callable[..., Any], tmp_path: Path) -
     with Manifest(tmp_path / "out" / "manifest.jsonl") as manifest:
         manifest.add("sent", job="0" * 64, prompt_id="x", server="s")
     assert len(listed(run("--dry-run"))) == 12
-    graph, place = with_picture_input(read_workflow(QUICKSTART), None)
+    graph, place = with_image_input(read_workflow(QUICKSTART), None)
     inputs = Inputs(place, prompt_input(graph, None), tuple(seed_inputs(graph, [])))
-    job = make_jobs(graph, inputs, read_pictures(tmp_path), ["a fish", "a star"], [1, 2, 3])[0]
+    job = make_jobs(graph, inputs, read_images(tmp_path), ["a fish", "a star"], [1, 2, 3])[0]
     assert job.name == name
     with Manifest(tmp_path / "out" / "manifest.jsonl") as manifest:
         manifest.add("done", job=job.id, files=[])
@@ -90,7 +91,7 @@ def test_two_at_once_in_one_folder_are_refused(run: Callable[..., Any], tmp_path
 def test_every_option_is_in_the_guide() -> None:
     result = CliRunner().invoke(app, ["queue", "--help"], env={"COLUMNS": "300", "TERM": "dumb"})
     guide = (Path(__file__).parents[2] / "docs" / "queue.md").read_text("utf-8")
-    options = {word for word in result.output.split() if word.startswith("--")} - {"--help"}
+    options = {word for word in re.split(r"[\s,]", result.output) if word.startswith("--")} - {"--help"}
     assert options >= {"--server", "--set", "--shard", "--dry-run"}
     assert not {option for option in options if option not in guide}
 

@@ -13,7 +13,7 @@ from fake_comfy import FakeComfy
 from hostile import BEHAVIOURS, CHATTER, UNCLEAR, Lie, at, changed
 
 from firstframe.queue.connection import Limits
-from firstframe.queue.plan import Job, read_pictures
+from firstframe.queue.plan import Job, read_images
 from firstframe.queue.progress import Bars
 from firstframe.queue.rules import Rules
 
@@ -22,10 +22,10 @@ RULES = Rules(in_flight=1, poll=0.2, give_up=5)
 MOST_MEMORY = 200 << 20  # bytes more than before
 
 
-def with_picture(job: Job, folder: Path) -> Job:
+def with_image(job: Job, folder: Path) -> Job:
     path = folder / "a.png"
     path.write_bytes(b"picture")
-    return Job(job.id, job.graph, read_pictures(path)[0], None, None, job.seed)
+    return Job(job.id, job.graph, read_images(path)[0], None, None, job.seed)
 
 
 def memory() -> int:
@@ -35,7 +35,7 @@ def memory() -> int:
 
 @pytest.mark.parametrize("lies", BEHAVIOURS.values(), ids=BEHAVIOURS)
 def test_one_hostile_server_among_three(play: Callable[..., Batch], tmp_path: Path, lies: dict[str, Lie]) -> None:
-    jobs = [with_picture(job, tmp_path) for job in jobs_of(4, seconds=0.05)]
+    jobs = [with_image(job, tmp_path) for job in jobs_of(4, seconds=0.05)]
     before = memory()
 
     async def scene(batch: Batch, hostile: FakeComfy, *_: FakeComfy) -> None:
@@ -93,7 +93,7 @@ def test_a_server_that_never_keeps_its_word_gets_no_job_twice(play: Callable[...
 
 
 def test_another_file_under_an_uploads_name(play: Callable[..., Batch], tmp_path: Path) -> None:
-    jobs = [with_picture(job, tmp_path) for job in jobs_of(3)]
+    jobs = [with_image(job, tmp_path) for job in jobs_of(3)]
 
     async def scene(batch: Batch, full: FakeComfy, _: FakeComfy) -> None:
         full.lies = {"/upload": changed(at("name", "a (1).png"))}

@@ -13,7 +13,7 @@ from fake_comfy import FakeComfy
 
 from firstframe.errors import FirstFrameError
 from firstframe.queue.manifest import Manifest
-from firstframe.queue.plan import Job, read_pictures
+from firstframe.queue.plan import Job, read_images
 from firstframe.queue.rules import Rules
 from firstframe.queue.run import Run
 
@@ -35,9 +35,9 @@ def test_jobs_are_shared_out_and_their_progress_is_told(play: Callable[..., Batc
 def test_a_server_out_of_order_for_a_moment(
     play: Callable[..., Batch], tmp_path: Path, route: str, status: int
 ) -> None:
-    picture = tmp_path / "a.png"
-    picture.write_bytes(b"picture")
-    (read,) = read_pictures(picture)
+    image = tmp_path / "a.png"
+    image.write_bytes(b"picture")
+    (read,) = read_images(image)
     job = make_job(1)
     job = Job(job.id, job.graph, read, None, None, 1)
 
@@ -358,12 +358,12 @@ def test_what_was_sent_to_a_server_that_is_away_is_cancelled_when_it_is_back(pla
     play(scene, servers=2)
 
 
-def test_a_picture_that_changes_in_between_is_not_used(play: Callable[..., Batch], tmp_path: Path) -> None:
-    picture = tmp_path / "a.png"
-    picture.write_bytes(b"before")
-    (read,) = read_pictures(picture)
+def test_an_image_that_changes_in_between_is_not_used(play: Callable[..., Batch], tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    image.write_bytes(b"before")
+    (read,) = read_images(image)
     job = make_job(1)
-    picture.write_bytes(b"after")
+    image.write_bytes(b"after")
 
     async def scene(batch: Batch, fake: FakeComfy) -> None:
         await batch.run([Job(job.id, job.graph, read, None, None, 1)])

@@ -17,7 +17,7 @@ from firstframe.queue.workflow import (
     read_workflow,
     seed_inputs,
     set_value,
-    with_picture_input,
+    with_image_input,
     with_values,
 )
 
@@ -111,17 +111,17 @@ def test_seeds_are_all_that_are_numbers() -> None:
     assert seed_inputs(linked, ["6.seed"]) == [Place("6", "seed")]
 
 
-def test_pictures_go_into_the_only_load_image() -> None:
-    assert with_picture_input(GRAPH, None) == (GRAPH, Place("5", "image"))
+def test_images_go_into_the_only_load_image() -> None:
+    assert with_image_input(GRAPH, None) == (GRAPH, Place("5", "image"))
     with pytest.raises(FirstFrameError, match=r"5.image = 'a.png' in 5 .*; 8.image = 'b.png'"):
-        with_picture_input({**GRAPH, "8": node("LoadImage", image="b.png")}, None)
-    with pytest.raises(FirstFrameError, match="--picture-input"):
-        with_picture_input({"4": GRAPH["4"]}, None)
+        with_image_input({**GRAPH, "8": node("LoadImage", image="b.png")}, None)
+    with pytest.raises(FirstFrameError, match="--image-input"):
+        with_image_input({"4": GRAPH["4"]}, None)
 
 
 @pytest.mark.parametrize("file", sorted(SHIPPED.glob("*.json")), ids=lambda file: file.stem)
-def test_the_workflows_that_ship_take_pictures_and_seeds(file: Path) -> None:
-    graph, place = with_picture_input(read_workflow(file), None)
+def test_the_workflows_that_ship_take_images_and_seeds(file: Path) -> None:
+    graph, place = with_image_input(read_workflow(file), None)
     edited = with_values(graph, {place: "x.png", **dict.fromkeys(seed_inputs(graph, []), 99)})
     assert edited[place.node] == {**edited[place.node], "class_type": "LoadImage", "inputs": {"image": "x.png"}}
     seeds = [value for each in edited.values() for name, value in each["inputs"].items() if name.endswith("seed")]

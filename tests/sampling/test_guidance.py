@@ -18,11 +18,11 @@ def predictions(generator: torch.Generator) -> dict[Branch, Tensor]:
     return {branch: torch.randn(SHAPE, generator=generator, dtype=torch.float64) for branch in branches}
 
 
-@pytest.mark.parametrize(("image", "text"), [(1.5, 7.5), (3.0, 0.0), (0.5, 1.0), (2.0, 2.0), (1.0, 4.0)])
-def test_the_usual_form(predictions: dict[Branch, Tensor], image: float, text: float) -> None:
-    none, picture, full = predictions["uncond"], predictions["image"], predictions["full"]
-    expected = none + image * (picture - none) + text * (full - picture)
-    torch.testing.assert_close(Scales(image, text).combine(predictions), expected)
+@pytest.mark.parametrize(("image_scale", "text_scale"), [(1.5, 7.5), (3.0, 0.0), (0.5, 1.0), (2.0, 2.0), (1.0, 4.0)])
+def test_the_usual_form(predictions: dict[Branch, Tensor], image_scale: float, text_scale: float) -> None:
+    none, image, full = predictions["uncond"], predictions["image"], predictions["full"]
+    expected = none + image_scale * (image - none) + text_scale * (full - image)
+    torch.testing.assert_close(Scales(image_scale, text_scale).combine(predictions), expected)
 
 
 def test_equal_scales_are_plain_guidance_and_need_no_image_branch(predictions: dict[Branch, Tensor]) -> None:
@@ -122,7 +122,7 @@ def test_softened_takes_away_detail_and_nothing_else(generator: torch.Generator)
     assert spreads == sorted(spreads, reverse=True)
 
 
-def test_the_soft_picture_is_seen_early() -> None:
+def test_the_soft_image_is_seen_early() -> None:
     low_pass = LowPass(0.4, 0.2)
     assert [low_pass.holds(progress) for progress in (0.0, 0.2, 0.21, 1.0)] == [True, True, False, False]
     assert LowPass().is_neutral

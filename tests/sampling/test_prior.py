@@ -4,7 +4,7 @@ import pytest
 import torch
 from kornia.filters import gaussian_blur2d
 
-from firstframe.errors import FirstFrameError, ModelMismatchError, PictureError
+from firstframe.errors import FirstFrameError, ImageError, ModelMismatchError
 from firstframe.sampling.prior import (
     MOTION,
     degrade,
@@ -88,9 +88,9 @@ def test_matches_the_official_degradation(expected: dict[str, torch.Tensor]) -> 
     assert (degraded - expected["B.degraded"]).norm() / expected["B.degraded"].norm() < 1e-6
 
 
-def test_picture_too_small_for_the_blur(generator: torch.Generator) -> None:
+def test_image_too_small_for_the_blur(generator: torch.Generator) -> None:
     small = torch.zeros(1, 4, 4, 8)
-    with pytest.raises(PictureError, match="8 x 4 is too small to blur with a kernel of 9"):
+    with pytest.raises(ImageError, match="8 x 4 is too small to blur with a kernel of 9"):
         prior_mean(small, 3, 0.5, generator)
     assert prior_mean(small, 3, 0.5, generator, blur_kernel=7).shape == (1, 4, 3, 4, 8)
 
@@ -100,7 +100,7 @@ def test_even_blur_kernel(reference: torch.Tensor, generator: torch.Generator) -
         prior_mean(reference, 3, 0.5, generator, blur_kernel=8)
 
 
-def test_a_clip_of_one_picture_is_its_similar_frames(reference: torch.Tensor) -> None:
+def test_a_clip_of_one_image_is_its_similar_frames(reference: torch.Tensor) -> None:
     clip = torch.zeros(2, 4, 5, 16, 16)
     found = similar_clip(clip, reference.unsqueeze(2), 0.5, mask_generator(1))
     assert torch.equal(found, prior_mean(reference, 5, 0.5, mask_generator(1)).expand_as(clip))
@@ -114,16 +114,16 @@ def test_a_still_clip_stands_for_itself(reference: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("picture", "error"),
+    ("image", "error"),
     [
         (torch.ones(1, 8, 1, 16, 16), ModelMismatchError),
-        (torch.ones(1, 4, 1, 16, 8), PictureError),
-        (torch.zeros(1, 4, 1, 16, 16), PictureError),
+        (torch.ones(1, 4, 1, 16, 8), ImageError),
+        (torch.zeros(1, 4, 1, 16, 16), ImageError),
     ],
 )
-def test_a_picture_for_another_clip_is_refused(picture: torch.Tensor, error: type[FirstFrameError]) -> None:
+def test_an_image_for_another_clip_is_refused(image: torch.Tensor, error: type[FirstFrameError]) -> None:
     with pytest.raises(error):
-        similar_clip(torch.zeros(1, 4, 3, 16, 16), picture, 0.5, mask_generator(1))
+        similar_clip(torch.zeros(1, 4, 3, 16, 16), image, 0.5, mask_generator(1))
 
 
 def test_amounts_of_motion_have_a_name_each() -> None:

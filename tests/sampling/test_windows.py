@@ -15,7 +15,7 @@ def test_windows_cover_the_clip(num_frames: int, length: int, overlap: int) -> N
     assert {frame for window in windows for frame in window} == set(range(num_frames))
     for window in windows:
         assert len(window) == length
-        assert window[0] == 0, "every window sees the picture"
+        assert window[0] == 0, "every window sees the image"
         assert window[1:] == list(range(window[1], window[1] + length - 1)), "and a run of neighbours behind it"
     for one, other in pairwise(windows):
         assert len(set(one[1:]) & set(other[1:])) >= overlap

@@ -100,7 +100,7 @@ def test_flow_says_where_pixels_go(camera: str) -> None:
     assert np.abs(clip.frames[1].astype(float) - clip.frames[0])[clip.masks[0] > 0.99].mean() > 3.0
 
 
-def test_the_thing_stays_inside_the_picture() -> None:
+def test_the_thing_stays_inside_the_image() -> None:
     for seed in range(200):
         scene = sample_scene(seed)
         pan = np.array(CAMERAS[scene.camera][:2])

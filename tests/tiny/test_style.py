@@ -1,4 +1,4 @@
-"""The other look: its pictures, and a LoRA that is trained beside a UNet and merged into it."""
+"""The other look: its images, and a LoRA that is trained beside a UNet and merged into it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from firstframe.tiny.style import merge_lora
 from firstframe.tiny.style_lora import add_lora, lora_weights
 
 
-def test_dusk_is_darker_and_violet_and_keeps_the_picture() -> None:
+def test_dusk_is_darker_and_violet_and_keeps_the_image() -> None:
     frames = render(sample_scene(1), num_frames=2).frames
     tinted = dusk(frames)
     assert tinted.shape == frames.shape and tinted.dtype == np.uint8

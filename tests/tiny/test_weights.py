@@ -52,7 +52,7 @@ def test_another_look_is_another_unet() -> None:
     assert not torch.equal(tuned.unet.conv_in.weight, before["conv_in.weight"])
 
 
-def test_round_trip_keeps_the_picture() -> None:
+def test_round_trip_keeps_the_image() -> None:
     from firstframe.clips.metrics import ssim
     from firstframe.tiny.scenes import render, sample_scene
 

@@ -104,9 +104,9 @@ def test_a_truncated_file(tmp_path: Path, name: str, kept: int) -> None:
 
 
 def test_a_file_of_another_type(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(b"\x89PNG")
-    with pytest.raises(WeightsError, match=r"picture\.png.*safetensors"):
+    with pytest.raises(WeightsError, match=r"image\.png.*safetensors"):
         load_state_dict(path)
     path = path.rename(tmp_path / "renamed.safetensors")
     with pytest.raises(WeightsError, match=r"renamed\.safetensors: cannot be read"):

@@ -1,4 +1,4 @@
-"""The clean first frame: the picture itself stands in frame 0 at every step, whatever sampler runs."""
+"""The clean first frame: the image itself stands in frame 0 at every step, whatever sampler runs."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ FIRST_FRAME_KEY = "firstframe_first_frame"
 HELD_FRAMES = "firstframe_held_frames"
 AREAS = "firstframe_areas"
 
-Pictures = Mapping[int, Tensor]
+Images = Mapping[int, Tensor]
 """Latents (1, C, H, W) by the number of the frame that they are held in."""
 
 
 def hold_first_frame(model: ModelPatcher, latent: Tensor, others: Mapping[int, Tensor] | None = None) -> ModelPatcher:
     """A clone of ``model`` that keeps ``latent`` (1, C, H, W), as the autoencoder gave it, in frame 0.
 
-    The UNet sees frame 0 without noise (arXiv 2312.16693, section 3.2), its prediction for that frame is the picture,
-    and a schedule that ends at sigma 0 ends with the picture. Nothing of the picture is changed by a sampler.
-    Conditionings that do not see the picture see frame 0 as noisy as the others. ``others`` are kept likewise, by their
+    The UNet sees frame 0 without noise (arXiv 2312.16693, section 3.2), its prediction for that frame is the image,
+    and a schedule that ends at sigma 0 ends with the image. Nothing of the image is changed by a sampler.
+    Conditionings that do not see the image see frame 0 as noisy as the others. ``others`` are kept likewise, by their
     numbers; -1 is the last frame.
     """
-    pictures = {0: latent, **(others or {})}
+    images = {0: latent, **(others or {})}
     held, once = preview_all_frames(model), Once()
     held.add_wrapper_with_key(WrappersMP.APPLY_MODEL, FIRST_FRAME_KEY, _apply)
-    held.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, FIRST_FRAME_KEY, _predict(pictures, once))
-    held.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, FIRST_FRAME_KEY, _sample(pictures))
+    held.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, FIRST_FRAME_KEY, _predict(images, once))
+    held.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, FIRST_FRAME_KEY, _sample(images))
     held.add_callback_with_key(CallbacksMP.ON_CLEANUP, FIRST_FRAME_KEY, once.clear)
     return held
 
 
-def _predict(pictures: Pictures, once: Once) -> Any:
+def _predict(images: Images, once: Once) -> Any:
     def predict(
         executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Tensor:
         model = executor.class_obj.inner_model
-        frames = held_frames(pictures, len(x))
-        clean = once(x.device, lambda: model.process_latent_in(torch.cat(list(pictures.values()))).to(x))
+        frames = held_frames(images, len(x))
+        clean = once(x.device, lambda: model.process_latent_in(torch.cat(list(images.values()))).to(x))
         scale = model.model_sampling.calculate_input(timestep[:1], torch.ones_like(clean))
         told = {HELD_FRAMES: {frame: x[frame] for frame in frames}, AREAS: _areas(executor.class_obj.conds)}
         options = {**model_options, "transformer_options": {**model_options.get("transformer_options", {}), **told}}
@@ -57,24 +57,22 @@ def _predict(pictures: Pictures, once: Once) -> Any:
     return predict
 
 
-def held_frames(pictures: Pictures, num_frames: int) -> list[int]:
+def held_frames(images: Images, num_frames: int) -> list[int]:
     """The frames that are held in a clip; FramesError where one lies outside of it, or two are the same."""
-    frames = [frame + num_frames if frame < 0 else frame for frame in pictures]
+    frames = [frame + num_frames if frame < 0 else frame for frame in images]
     for frame in frames:
         if not 0 <= frame < num_frames:
-            raise FramesError(
-                f"a picture is to be held in frame {frame}, but the clip has frames 0 to {num_frames - 1}"
-            )
+            raise FramesError(f"an image is to be held in frame {frame}, but the clip has frames 0 to {num_frames - 1}")
     if len(set(frames)) < len(frames):
-        raise FramesError(f"two pictures are to be held in one frame: {frames}")
+        raise FramesError(f"two images are to be held in one frame: {frames}")
     return frames
 
 
-def _with(clip: Tensor, frames: list[int], pictures: Tensor) -> Tensor:
-    """A copy of a clip (F, C, H, W) with ``pictures`` (R, C, H, W) in ``frames``."""
+def _with(clip: Tensor, frames: list[int], images: Tensor) -> Tensor:
+    """A copy of a clip (F, C, H, W) with ``images`` (R, C, H, W) in ``frames``."""
     shown = clip.clone()
-    for frame, picture in zip(frames, pictures, strict=True):
-        shown[frame] = picture
+    for frame, image in zip(frames, images, strict=True):
+        shown[frame] = image
     return shown
 
 
@@ -121,23 +119,23 @@ def _transformer_options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[
     return options
 
 
-def _sample(pictures: Pictures) -> Any:
+def _sample(images: Images) -> Any:
     def sample(executor: Any, guider: Any, sigmas: Tensor, *args: Any) -> Tensor:
         _extra_args, _callback, noise, *_rest = args
-        for latent in pictures.values():
+        for latent in images.values():
             _check_clip(latent, noise)
         to_the_end = sigmas[-1].item() == 0  # asked before the run: uni_pc writes into sigmas
         samples: Tensor = executor(guider, sigmas, *args)
         if not to_the_end:
             return samples
-        clean = guider.inner_model.process_latent_in(torch.cat(list(pictures.values())))
-        return _with(samples, held_frames(pictures, len(samples)), clean)
+        clean = guider.inner_model.process_latent_in(torch.cat(list(images.values())))
+        return _with(samples, held_frames(images, len(samples)), clean)
 
     return sample
 
 
 def _check_clip(latent: Tensor, noise: Tensor) -> None:
-    """Does a latent batch (F, C, H, W) fit the picture?"""
+    """Does a latent batch (F, C, H, W) fit the image?"""
     if noise.shape[0] < 2:
         raise FramesError("a clip needs at least two frames: set the latent's batch_size to the number of frames")
     if noise.shape[1] != latent.shape[1]:

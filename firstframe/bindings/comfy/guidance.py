@@ -15,13 +15,13 @@ from ...sampling.guidance import Branch, DualGuidance, LowPass, Scales
 from .first_frame import FIRST_FRAME_KEY
 from .guidance_functions import GuidanceStep, with_functions
 from .image_conditioning import (
-    HeldPicture,
+    HeldImage,
     guide_frames,
-    picture_of,
-    with_picture,
-    with_soft_picture,
+    image_of,
+    with_image,
+    with_soft_image,
+    without_image,
     without_latent,
-    without_picture,
 )
 from .image_gate import gated
 from .image_tokens import with_tokens_of
@@ -33,27 +33,27 @@ AS_THE_HOST: tuple[Branch, ...] = ("full", "uncond", "image")
 
 EARLY = "early "
 CLIP = 5
-SAME_PICTURE = LowPass()
+SAME_IMAGE = LowPass()
 
 
 class DualGuider(CFGGuider):
-    """Guides by picture and text, as :class:`~firstframe.sampling.guidance.DualGuidance` says."""
+    """Guides by image and text, as :class:`~firstframe.sampling.guidance.DualGuidance` says."""
 
-    def __init__(self, model: ModelPatcher, guidance: DualGuidance, low_pass: LowPass = SAME_PICTURE) -> None:
+    def __init__(self, model: ModelPatcher, guidance: DualGuidance, low_pass: LowPass = SAME_IMAGE) -> None:
         super().__init__(preview_all_frames(model))
         share_steps(self.model_patcher)
         self.guidance = guidance
         self.low_pass = low_pass
-        self.picture: HeldPicture | None = None
+        self.image: HeldImage | None = None
 
     def set_conds(self, positive: list[Any], negative: list[Any]) -> None:
         """The prompt and the negative prompt; the latter stands for "no text"."""
-        image = with_tokens_of(with_picture(negative, picture_of(positive)), positive)
+        image = with_tokens_of(with_image(negative, image_of(positive)), positive)
         seeing = {"image": gated(image, True), "full": gated(positive, True)}
-        self.inner_set_conds({"uncond": gated(without_picture(negative), False), **seeing})
+        self.inner_set_conds({"uncond": gated(without_image(negative), False), **seeing})
         if not self.low_pass.is_neutral:
             detail = self.low_pass.detail
-            self.inner_set_conds({EARLY + branch: with_soft_picture(cond, detail) for branch, cond in seeing.items()})
+            self.inner_set_conds({EARLY + branch: with_soft_image(cond, detail) for branch, cond in seeing.items()})
 
     def inner_sample(
         self,
@@ -66,19 +66,19 @@ class DualGuider(CFGGuider):
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        """Called by the host. A video model may find its picture in the latent: it is noted where."""
+        """Called by the host. A video model may find its image in the latent: it is noted where."""
         if noise.ndim == CLIP:
             self.conds["uncond"] = without_latent(self.conds["uncond"], latent_image)
             if denoise_mask is not None:
                 latent = self.inner_model.process_latent_in(latent_image) if latent_image.any() else latent_image
                 guides = guide_frames(self.conds["full"], latent)
-                self.picture = HeldPicture(self.inner_model, latent, noise, denoise_mask, guides)
+                self.image = HeldImage(self.inner_model, latent, noise, denoise_mask, guides)
         try:
             samples: Tensor = super().inner_sample(
                 noise, latent_image, device, sampler, sigmas, denoise_mask, *args, **kwargs
             )
         finally:
-            self.picture = None
+            self.image = None
         return samples
 
     def predict_noise(
@@ -101,8 +101,8 @@ class DualGuider(CFGGuider):
             )
             return result
         found = self._predictions(conds, inputs, timestep, model_options)
-        if self.picture is not None and not scales.is_plain:
-            found = {branch: self.picture.in_place(denoised) for branch, denoised in found.items()}
+        if self.image is not None and not scales.is_plain:
+            found = {branch: self.image.in_place(denoised) for branch, denoised in found.items()}
         guided = _combined(scales, found, self._held(model_options))
         step = GuidanceStep.of(scales, conds, found, guided, model=self.inner_model, x=x, sigma=timestep)
         return with_functions(step, model_options)
@@ -121,11 +121,11 @@ class DualGuider(CFGGuider):
         return self.conds[EARLY + branch if early and branch != "uncond" else branch]
 
     def _inputs(self, branches: tuple[Branch, ...], x: Tensor, sigma: Tensor, early: bool) -> dict[Branch, Tensor]:
-        """What each branch sees: one and the same tensor, unless the latent holds a picture."""
-        if self.picture is None:
+        """What each branch sees: one and the same tensor, unless the latent holds an image."""
+        if self.image is None:
             return dict.fromkeys(branches, x)
-        shown = self.picture.soft(x, sigma, self.low_pass.detail) if early else x
-        return {branch: self.picture.hidden(x, sigma) if branch == "uncond" else shown for branch in branches}
+        shown = self.image.soft(x, sigma, self.low_pass.detail) if early else x
+        return {branch: self.image.hidden(x, sigma) if branch == "uncond" else shown for branch in branches}
 
     def _predictions(
         self, conds: dict[Branch, Any], inputs: dict[Branch, Tensor], sigma: Tensor, model_options: dict[str, Any]
@@ -137,8 +137,8 @@ class DualGuider(CFGGuider):
             batch = [conds[branch] for branch in branches]
             denoised = calc_cond_batch(self.inner_model, batch, inputs[branches[0]], sigma, model_options)
             found.update(zip(branches, denoised, strict=True))
-        if self.picture is not None and "uncond" in found:
-            found["uncond"] = self.picture.whole(found["uncond"])
+        if self.image is not None and "uncond" in found:
+            found["uncond"] = self.image.whole(found["uncond"])
         return found
 
     def _held(self, model_options: dict[str, Any]) -> bool:

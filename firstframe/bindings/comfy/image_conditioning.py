@@ -1,4 +1,4 @@
-"""Where the host's image-to-video models keep their picture, and what a prediction without it is given instead.
+"""Where the host's image-to-video models keep their image, and what a prediction without it is given instead.
 
 Some read it from keys of the conditioning (Wan 2.1, HunyuanVideo, LTX guides). Others find it in the latent, under a
 mask that keeps it there at every step (Wan 2.2 5B, LTX, Cosmos). Latents are clips (B, C, F, H, W).
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ...sampling.guidance import softened
 
-PICTURE_LATENTS = ("concat_latent_image", "ref_latent", "time_dim_replace")
-PICTURE_KEYS = (
-    *PICTURE_LATENTS,
+IMAGE_LATENTS = ("concat_latent_image", "ref_latent", "time_dim_replace")
+IMAGE_KEYS = (
+    *IMAGE_LATENTS,
     "concat_mask",
     "clip_vision_output",
     "reference_latents",
@@ -33,36 +33,36 @@ ONE_A_CALL = frozenset({"ref_latent", "guiding_frame_index"})
 ALONE = "firstframe_alone"
 
 
-def picture_of(conditioning: list[Any]) -> dict[str, Any]:
-    """What a CONDITIONING knows of a picture; nothing if it has none."""
-    found = ({key: extra[key] for key in PICTURE_KEYS if key in extra} for _, extra in conditioning)
-    return next((picture for picture in found if picture), {})
+def image_of(conditioning: list[Any]) -> dict[str, Any]:
+    """What a CONDITIONING knows of an image; nothing if it has none."""
+    found = ({key: extra[key] for key in IMAGE_KEYS if key in extra} for _, extra in conditioning)
+    return next((image for image in found if image), {})
 
 
-def with_picture(conditioning: list[Any], picture: dict[str, Any]) -> list[Any]:
-    """A copy of a CONDITIONING with what it lacks of a picture: some nodes give it to the prompt alone.
+def with_image(conditioning: list[Any], image: dict[str, Any]) -> list[Any]:
+    """A copy of a CONDITIONING with what it lacks of an image: some nodes give it to the prompt alone.
 
     The host does not put it into one call with the prompt where the model could not take that.
     """
-    mark = {ALONE: CONDRegular(torch.ones(1, 1))} if ONE_A_CALL & picture.keys() else {}
+    mark = {ALONE: CONDRegular(torch.ones(1, 1))} if ONE_A_CALL & image.keys() else {}
     return [
-        [embedding, {**picture, **extra, "model_conds": {**extra.get("model_conds", {}), **mark}}]
+        [embedding, {**image, **extra, "model_conds": {**extra.get("model_conds", {}), **mark}}]
         for embedding, extra in conditioning
     ]
 
 
-def without_picture(conditioning: list[Any]) -> list[Any]:
-    """A copy of a CONDITIONING without what it knows of a picture."""
+def without_image(conditioning: list[Any]) -> list[Any]:
+    """A copy of a CONDITIONING without what it knows of an image."""
     return [
-        [embedding, {key: value for key, value in extra.items() if key not in PICTURE_KEYS}]
+        [embedding, {key: value for key, value in extra.items() if key not in IMAGE_KEYS}]
         for embedding, extra in conditioning
     ]
 
 
-def with_soft_picture(conditioning: list[Any], detail: float) -> list[Any]:
-    """A copy of a CONDITIONING whose picture has ``detail`` of its resolution, as ``softened`` makes it."""
+def with_soft_image(conditioning: list[Any], detail: float) -> list[Any]:
+    """A copy of a CONDITIONING whose image has ``detail`` of its resolution, as ``softened`` makes it."""
     return [
-        [embedding, {**extra, **{key: softened(extra[key], detail) for key in PICTURE_LATENTS if key in extra}}]
+        [embedding, {**extra, **{key: softened(extra[key], detail) for key in IMAGE_LATENTS if key in extra}}]
         for embedding, extra in conditioning
     ]
 
@@ -76,14 +76,14 @@ def guide_frames(entries: list[dict[str, Any]], latent: Tensor) -> int:
 def without_latent(entries: list[dict[str, Any]], latent: Tensor) -> list[dict[str, Any]]:
     """A guider's conditioning that is told of an empty latent without a mask, whatever latent is sampled.
 
-    A model takes its picture from there where the conditioning has none.
+    A model takes its image from there where the conditioning has none.
     """
     return [{**entry, "latent_image": torch.zeros_like(latent), "denoise_mask": None} for entry in entries]
 
 
 @dataclass(frozen=True)
-class HeldPicture:
-    """A picture in the latent, which the host writes into every step's input wherever ``mask`` is below 1.
+class HeldImage:
+    """An image in the latent, which the host writes into every step's input wherever ``mask`` is below 1.
 
     Attributes:
         latent, noise, mask: as the sampler has them, (B, C, F, H, W).
@@ -97,7 +97,7 @@ class HeldPicture:
     guides: int = 0
 
     def hidden(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """The input without guides, and with noise over the picture, as much as over the other frames."""
+        """The input without guides, and with noise over the image, as much as over the other frames."""
         level = sigma.reshape(-1, *[1] * (x.ndim - 1))
         noisy = self._replaced(x, sigma, self.model.model_sampling.noise_scaling(level, self.noise, self.latent))
         return noisy[:, :, : self._length]
@@ -107,11 +107,11 @@ class HeldPicture:
         return torch.cat([denoised, self.latent[:, :, self._length :]], dim=2)
 
     def soft(self, x: Tensor, sigma: Tensor, detail: float) -> Tensor:
-        """The input with a softened picture."""
+        """The input with a softened image."""
         return self._replaced(x, sigma, self._shown(x, sigma, softened(self.latent, detail)))
 
     def in_place(self, denoised: Tensor) -> Tensor:
-        """A prediction with the picture where it is held for good: what is predicted there has no meaning."""
+        """A prediction with the image where it is held for good: what is predicted there has no meaning."""
         return torch.where(self.mask > 0, denoised, self.latent)
 
     @property

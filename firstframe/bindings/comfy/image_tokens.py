@@ -1,6 +1,6 @@
 """Image tokens on a MODEL: every cross-attention reads them beside the text.
 
-Each conditioning carries its own tokens in its ``model_conds``: those of the picture, or those of no picture.
+Each conditioning carries its own tokens in its ``model_conds``: those of the image, or those of no image.
 """
 
 from __future__ import annotations

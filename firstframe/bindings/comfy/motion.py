@@ -93,7 +93,7 @@ def pooled_norms(unet: UNetModel, num_frames: int) -> Iterator[None]:
     """The group norms of the residual blocks and the last one take their statistics over all frames of a clip.
 
     AnimateDiff v1 was trained like this (``use_inflated_groupnorm: false``). Stacking the frames on top of each other
-    makes one tall picture of a clip, whose statistics are the pooled ones.
+    makes one tall image of a clip, whose statistics are the pooled ones.
     """
 
     def stack(_norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:

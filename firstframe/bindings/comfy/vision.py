@@ -11,12 +11,12 @@ from ...clips.reference import ImageFeatures
 
 
 def encode_image(encoder: ClipVisionModel, pixels: Tensor) -> ImageFeatures:
-    """The penultimate hidden states of a picture (1, 3, H, W) in [0, 1], its middle square, and of no picture.
+    """The penultimate hidden states of an image (1, 3, H, W) in [0, 1], its middle square, and of no image.
 
-    "No picture" is all zeros where the encoder takes its pixels, behind the usual normalisation, as IP-Adapter was
+    "No image" is all zeros where the encoder takes its pixels, behind the usual normalisation, as IP-Adapter was
     trained (arXiv 2308.06721, Section 3.3).
     """
-    picture: Tensor = encoder.encode_image(pixels.movedim(1, -1))["penultimate_hidden_states"]
+    image: Tensor = encoder.encode_image(pixels.movedim(1, -1))["penultimate_hidden_states"]
     zeros = torch.zeros(1, 3, encoder.image_size, encoder.image_size, device=encoder.load_device)
     null: Tensor = encoder.model(pixel_values=zeros, intermediate_output=-2)[1]
-    return ImageFeatures(picture, null.to(comfy.model_management.intermediate_device()))
+    return ImageFeatures(image, null.to(comfy.model_management.intermediate_device()))

@@ -124,7 +124,7 @@ def _of_window(value: Any, num_frames: int, window: ContextWindowABC) -> Any:
 def controls_of_window(
     conds: list[Any], num_frames: int, window: Window, model: Any
 ) -> Iterator[list[list[dict[str, Any]] | None]]:
-    """Conditionings whose controls have the window's pictures, where they have one picture for each frame.
+    """Conditionings whose controls have the window's images, where they have one image for each frame.
 
     Such controls are copied for the window, once where several conditionings share one, so that the host still puts
     them into one call.

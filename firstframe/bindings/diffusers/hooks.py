@@ -41,7 +41,7 @@ def hook_adapter(
     """Cross-frame attention beside the self-attention ``attention``, through its to_k and to_v."""
 
     def hook(attn: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if injection.adapter_scale == 0.0 or not injection.sees_picture:
+        if injection.adapter_scale == 0.0 or not injection.sees_image:
             return output
         states = rearrange(args[0], "(b f) n c -> b f n c", f=injection.num_frames)
         clean = torch.cat([states[:, frame] for frame in injection.clean_frames], dim=1)  # (B, R*N, C)
@@ -99,7 +99,7 @@ class ImageTokenHooks:
 
     @property
     def _used(self) -> bool:
-        return self.injection.image_token_scale != 0.0 and self.injection.sees_picture
+        return self.injection.image_token_scale != 0.0 and self.injection.sees_image
 
     def split(self, _: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> Any:
         """Before the attention."""
@@ -136,7 +136,7 @@ def hook_retention(unet: nn.Module, injection: Injection) -> Iterator[RemovableH
     """The branch's residuals on the skip connections, added to those of a ControlNet if there are any."""
 
     def retain(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if injection.retention is None or injection.retention_scale == 0.0 or not injection.sees_picture:
+        if injection.retention is None or injection.retention_scale == 0.0 or not injection.sees_image:
             return None
         branch, features = injection.retention
         sample, timestep, text = (
@@ -163,7 +163,7 @@ def hook_retention(unet: nn.Module, injection: Injection) -> Iterator[RemovableH
 
 
 def _timestep_of_each_clip(timestep: Any, clips: int, like: Tensor) -> Tensor:
-    """A number, one for all or one for each picture, as one for each clip (B,)."""
+    """A number, one for all or one for each image, as one for each clip (B,)."""
     steps = torch.as_tensor(timestep, device=like.device).reshape(-1)
     return steps.expand(clips) if len(steps) == 1 else steps[:: len(steps) // clips]
 

@@ -66,7 +66,7 @@ class Retention(NamedTuple):
 class Injection:
     """What :func:`inject` attached. All but the UNet, motion, adapter and image tokens may be changed between calls.
 
-    A scale of 0 takes the part out of the computation, bit for bit; without ``sees_picture`` all parts but the motion
+    A scale of 0 takes the part out of the computation, bit for bit; without ``sees_image`` all parts but the motion
     module are out. ``clean_frames`` are those whose keys and values the adapter's attention reads. ``positions`` are
     frame numbers (F,) for the temporal attention, 0 to F-1 where None. As a context manager it ejects at the end.
     """
@@ -82,7 +82,7 @@ class Injection:
     image_token_scale: float = 1.0
     retention_scale: float = 1.0
     clean_frames: tuple[int, ...] = (0,)
-    sees_picture: bool = True
+    sees_image: bool = True
     positions: Tensor | None = None
     _handles: list[RemovableHandle] = field(default_factory=list, repr=False)
 
@@ -102,11 +102,11 @@ class Injection:
     @contextmanager
     def blind(self) -> Iterator[None]:
         """Within this context no part conditions on the image."""
-        self.sees_picture = False
+        self.sees_image = False
         try:
             yield
         finally:
-            self.sees_picture = True
+            self.sees_image = True
 
     def __enter__(self) -> Injection:
         return self

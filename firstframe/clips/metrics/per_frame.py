@@ -20,12 +20,12 @@ from .terms import NUMBERS, plain
 Numbers = dict[str, list[float]]
 
 
-def frame_numbers(frames: Tensor, picture: Tensor) -> Numbers:
+def frame_numbers(frames: Tensor, image: Tensor) -> Numbers:
     """Measure every frame of a clip.
 
     Args:
         frames: (F, H, W, 3), F >= 2; uint8 or floats in [0, 1].
-        picture: (H, W, 3), as the frames.
+        image: (H, W, 3), as the frames.
 
     Returns:
         picture_ssim, brightness_drift, contrast_drift: F numbers, each frame against the image. flow_score,
@@ -42,7 +42,7 @@ def frame_numbers(frames: Tensor, picture: Tensor) -> Numbers:
     against = {"picture_ssim": ssim, "brightness_drift": brightness_drift, "contrast_drift": contrast_drift}
     along = {"flow_score": flow_score, "warping_error": warping_error}
     return {
-        **{name: [number(frame, picture[None]) for frame in singles] for name, number in against.items()},
+        **{name: [number(frame, image[None]) for frame in singles] for name, number in against.items()},
         **{name: [number(pair) for pair in pairs] for name, number in along.items()},
     }
 

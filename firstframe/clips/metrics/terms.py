@@ -19,7 +19,7 @@ NUMBERS = {
         "psnr (dB)", 1, "Peak signal-to-noise ratio against the true clip, in decibels; higher is closer, 100 is equal."
     ),
     "first_frame_ssim": Term(
-        "ssim of frame 0 to the picture", 3, "How well the clip starts with the image it was given; 1 is equal."
+        "ssim of frame 0 to the image", 3, "How well the clip starts with the image it was given; 1 is equal."
     ),
     "direction_accuracy": Term(
         "right direction",
@@ -45,7 +45,7 @@ NUMBERS = {
         "more contrast by", 3, "Standard deviation of the brightness relative to the true clip; 0.1 is 10 % more."
     ),
     "picture_ssim": Term(
-        "ssim to the picture",
+        "ssim to the image",
         3,
         "Structural similarity of a frame to the image; 1 is equal. It falls where objects move or lose their look.",
     ),

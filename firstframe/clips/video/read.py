@@ -7,7 +7,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
-from ...errors import FirstFrameError, PictureError
+from ...errors import FirstFrameError, ImageError
 from ..images import check_size
 from .clip import VideoClip
 from .frames import gather
@@ -35,7 +35,7 @@ def read_clip(path: str | Path) -> VideoClip:
         if path.is_dir():
             return read_pngs(path)
         return read_webp(path) if path.suffix.lower() == ".webp" else _read_video(path)
-    except PictureError:  # it names the file already
+    except ImageError:  # it names the file already
         raise
     except Exception as error:  # ffmpeg, imageio-ffmpeg and Pillow raise errors of many kinds on damaged files
         raise FirstFrameError(

@@ -22,7 +22,7 @@ from .webp import write_webp
 
 
 def write_clip(
-    path: str | Path,
+    path: str | Path | Iterable[Path],
     frames: Tensor,
     fps: float = 8.0,
     metadata: Mapping[str, str] | None = None,
@@ -30,14 +30,13 @@ def write_clip(
     *,
     format: str | None = None,
     sound: Sound | None = None,
-    if_taken: Iterable[Path] | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Path:
     """Write frames to a file or a folder that appears whole or not at all.
 
     Args:
         path: its suffix names the format: .mp4 (H.264), .webm (VP9), .gif (own palette), .webp, or a folder of png
-            (no suffix).
+            (no suffix). An older file is replaced. Of several paths, the first that is free is taken.
         frames: (F, H, W, 3), uint8 or floats in [0, 1]. mp4 and webm get even sides, but for near-lossless: an odd
             one has its last row or column repeated once, nothing is cropped.
         fps: frames per second, 0.01 to 500; a gif counts in hundredths of a second, a webp in thousandths.
@@ -46,7 +45,6 @@ def write_clip(
         crf: quality of mp4 (0..51) and webm (0..63), 0 is best; None takes the format's own.
         format: one of FORMATS, where the suffix alone does not say it.
         sound: for mp4 and webm; cut, or followed by silence, so that it lasts as long as the frames.
-        if_taken: names to try in this order where `path` is taken. None replaces an older file.
         progress: told how many frames were taken so far; what it raises stops the writing.
 
     Returns:
@@ -55,7 +53,9 @@ def write_clip(
     Raises:
         FirstFrameError: the clip cannot be held by the format, or the file cannot be written.
     """
-    path = Path(path)
+    names = iter([Path(path)] if isinstance(path, (str, Path)) else path)
+    replace = isinstance(path, (str, Path))
+    path = next(names)
     kind = format_of(path, format)
     check_frames(frames)
     check_fps(fps)
@@ -67,9 +67,9 @@ def write_clip(
         remove_leftovers(path.parent)
         with unfinished_beside(path) as unfinished:
             _write(unfinished, clip, kind, crf, sound, progress)
-            if if_taken is not None or not kind.suffix:
-                return move_to_free_name(unfinished, chain([path], if_taken or ()))
-            return unfinished.replace(path)
+            if replace and kind.suffix:
+                return unfinished.replace(path)
+            return move_to_free_name(unfinished, chain([path], names))
     except OSError as error:
         raise FirstFrameError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
 

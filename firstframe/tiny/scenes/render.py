@@ -12,7 +12,7 @@ from .scene import CAMERAS, COLOURS, Scene
 from .sprite import sprite
 from .texture import ground
 
-_GROUND_SIDES = 2.0  # the ground reaches this many picture sides, mirrored beyond
+_GROUND_SIDES = 2.0  # the ground reaches this many image sides, mirrored beyond
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ def render(scene: Scene, num_frames: int = 16, size: int = 128, with_flow: bool 
     Args:
         scene: what to draw.
         num_frames: F.
-        size: side of the square picture in pixels.
+        size: side of the square image in pixels.
         with_flow: compute the true flow too (an empty array otherwise).
     """
     canvas = ground(scene.ground, int(size * _GROUND_SIDES))
     thing = sprite(scene.shape, COLOURS[scene.colour])
-    views = [_world_to_picture(scene, f, size) for f in range(num_frames)]
+    views = [_world_to_image(scene, f, size) for f in range(num_frames)]
     poses = [_thing_to_world(scene, f) for f in range(num_frames)]
     drawn = [_draw(canvas, thing, view, pose, size) for view, pose in zip(views, poses, strict=True)]
     frames, masks = (np.stack(part) for part in zip(*drawn, strict=True))
@@ -54,15 +54,15 @@ def path(scene: Scene, num_frames: int = 16, size: int = 128) -> NDArray[np.bool
     y, x = np.mgrid[:size, :size]
     covered = np.zeros((size, size), np.bool_)
     for frame in range(num_frames):
-        view = _world_to_picture(scene, frame, size)
+        view = _world_to_image(scene, frame, size)
         column, row = (view @ _thing_to_world(scene, frame))[:2, 2]
         radius = 1.25 * scene.diameter / 2 * np.linalg.norm(view[:2, 0])
         covered |= (x - column) ** 2 + (y - row) ** 2 < radius**2
     return covered
 
 
-def _world_to_picture(scene: Scene, frame: int, size: int) -> NDArray[np.float64]:
-    """3x3 affine: world (picture sides from the centre) to pixels of this frame."""
+def _world_to_image(scene: Scene, frame: int, size: int) -> NDArray[np.float64]:
+    """3x3 affine: world (image sides from the centre) to pixels of this frame."""
     pan_x, pan_y, zoom, turn = CAMERAS[scene.camera]
     scale, angle = zoom**frame * size, np.deg2rad(-turn * frame)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)

@@ -1,7 +1,7 @@
 """What happens in a scene: one coloured thing moves over a textured ground, the camera may move too.
 
-Coordinates are in pixels of a square picture whose side is 1 (scaled by ``size`` when rendered), origin in
-the centre, x to the right and y down. Speeds are in picture sides per frame.
+Coordinates are in pixels of a square image whose side is 1 (scaled by ``size`` when rendered), origin in
+the centre, x to the right and y down. Speeds are in image sides per frame.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COLOURS = {
 }
 DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
 SPEEDS = {"slowly": 1.5 / 128, "quickly": 3.0 / 128}
-#: Camera motion per frame: pan x, pan y (picture sides), zoom factor, clockwise rotation (degrees).
+#: Camera motion per frame: pan x, pan y (image sides), zoom factor, clockwise rotation (degrees).
 CAMERAS = {
     "still camera": (0.0, 0.0, 1.0, 0.0),
     "pan left": (-1.2 / 128, 0.0, 1.0, 0.0),
@@ -37,7 +37,7 @@ BACKWARDS = {
     **{"zoom in": "zoom out", "zoom out": "zoom in"},
 }
 _STILL_SHARE = 0.7
-_EDGE = 0.02  # the thing stays this far inside the picture
+_EDGE = 0.02  # the thing stays this far inside the image
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Scene:
     """One scene; everything that is drawn follows from these fields.
 
     Attributes:
-        start: where the thing's centre is in frame 0, picture sides from the picture's centre.
-        diameter: of the thing, picture sides.
+        start: where the thing's centre is in frame 0, image sides from the image's centre.
+        diameter: of the thing, image sides.
         tilt: rotation of the thing, degrees (constant over the clip).
         ground: seed of the textured ground.
     """
@@ -75,7 +75,7 @@ class Scene:
 
     @property
     def velocity(self) -> tuple[float, float]:
-        """Of the thing over the ground, picture sides per frame."""
+        """Of the thing over the ground, image sides per frame."""
         dx, dy = DIRECTIONS[self.direction]
         return dx * SPEEDS[self.speed], dy * SPEEDS[self.speed]
 
@@ -97,7 +97,7 @@ def caption_words() -> list[str]:
 
 
 def sample_scene(seed: int, num_frames: int = 16) -> Scene:
-    """Draw a scene. The thing stays inside the picture for ``num_frames`` frames.
+    """Draw a scene. The thing stays inside the image for ``num_frames`` frames.
 
     Args:
         seed: any non-negative integer; the same seed gives the same scene everywhere.
@@ -125,7 +125,7 @@ def sample_scene(seed: int, num_frames: int = 16) -> Scene:
 
 
 def _inside(rng: np.random.Generator, radius: float, travel: float) -> float:
-    """A start on one axis so that both ends of the path lie inside the picture."""
+    """A start on one axis so that both ends of the path lie inside the image."""
     low = -0.5 + _EDGE + radius - min(travel, 0.0)
     high = 0.5 - _EDGE - radius - max(travel, 0.0)
     return float(rng.uniform(low, high))

@@ -37,7 +37,7 @@ class Target:
         return _rendered(self.scene, self.num_frames, self.look)
 
     @property
-    def picture(self) -> Tensor:
+    def image(self) -> Tensor:
         """Frame 0 as (1, 3, H, W)."""
         return self.frames[:1].movedim(-1, 1)
 

@@ -1,6 +1,6 @@
-"""Grounds for the scenes: gentle procedural textures and real pictures, muted so that the thing stands out.
+"""Grounds for the scenes: gentle procedural textures and real images, muted so that the thing stands out.
 
-The real pictures are the ones that scikit-image carries inside its package (public domain or CC0).
+The real images are the ones that scikit-image carries inside its package (public domain or CC0).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import skimage.data
 from numpy.typing import NDArray
 
-_PICTURES = ("astronaut", "brick", "chelsea", "coffee", "grass", "gravel", "rocket", "hubble_deep_field")
+_IMAGES = ("astronaut", "brick", "chelsea", "coffee", "grass", "gravel", "rocket", "hubble_deep_field")
 Image = NDArray[np.float32]
 
 
@@ -28,7 +28,7 @@ def ground(seed: int, size: int) -> Image:
         (size, size, 3) float32 in [0, 1].
     """
     rng = np.random.default_rng(seed)
-    pattern = (_clouds, _stripes, _tiles, _picture)[rng.integers(4)](rng, size)
+    pattern = (_clouds, _stripes, _tiles, _image)[rng.integers(4)](rng, size)
     return _muted(rng, pattern)
 
 
@@ -59,25 +59,25 @@ def _tiles(rng: np.random.Generator, size: int) -> Image:
 
 
 def real_crop(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """A random square of a real picture, (size, size, 3) uint8."""
+    """A random square of a real image, (size, size, 3) uint8."""
     return np.round(_square(rng, size) * 255).astype(np.uint8)
 
 
-def _picture(rng: np.random.Generator, size: int) -> Image:
+def _image(rng: np.random.Generator, size: int) -> Image:
     return _stretched(cv2.GaussianBlur(_square(rng, size), (0, 0), size / 170))
 
 
 def _square(rng: np.random.Generator, size: int) -> Image:
-    """A random square of a real picture, sometimes with its channels swapped, (size, size, 3) in [0, 1]."""
-    picture = _real_picture(str(rng.choice(_PICTURES)))
-    side = int(min(picture.shape[:2]) * rng.uniform(0.5, 1.0))
-    top, left = (int(rng.integers(extent - side + 1)) for extent in picture.shape[:2])
-    crop = picture[top : top + side, left : left + side, :: int(rng.choice((-1, 1)))]
+    """A random square of a real image, sometimes with its channels swapped, (size, size, 3) in [0, 1]."""
+    image = _real_image(str(rng.choice(_IMAGES)))
+    side = int(min(image.shape[:2]) * rng.uniform(0.5, 1.0))
+    top, left = (int(rng.integers(extent - side + 1)) for extent in image.shape[:2])
+    crop = image[top : top + side, left : left + side, :: int(rng.choice((-1, 1)))]
     return np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA))
 
 
-@lru_cache(maxsize=len(_PICTURES))
-def _real_picture(name: str) -> Image:
+@lru_cache(maxsize=len(_IMAGES))
+def _real_image(name: str) -> Image:
     file = next(Path(skimage.data.__file__).parent.glob(f"{name}.*"))
     return cv2.cvtColor(cv2.imread(str(file), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB).astype(np.float32) / 255
 

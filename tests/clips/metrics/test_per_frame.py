@@ -53,7 +53,7 @@ def test_a_single_frame_is_refused(clip: Tensor) -> None:
         frame_numbers(clip[:1], clip[0])
 
 
-def test_a_picture_of_one_colour(clip: Tensor) -> None:
+def test_an_image_of_one_colour(clip: Tensor) -> None:
     numbers = json.loads(as_json({"clip": frame_numbers(clip, torch.full_like(clip[0], 0.5))}))["clip"]
     assert set(numbers["frames"]["contrast_drift"]) == {None} and numbers["mean"]["contrast_drift"] is None
     assert all(number is not None for number in numbers["frames"]["picture_ssim"])

@@ -46,11 +46,11 @@ def test_direction_of_the_truth(scenes):
     assert accuracy(scenes, [tensor(clip) for _, clip in scenes]) >= 0.97
 
 
-def test_direction_in_bad_pictures(scenes):
+def test_direction_in_bad_images(scenes):
     assert accuracy(scenes, [mushy(clip, seed) for seed, (_, clip) in enumerate(scenes)]) >= 0.9
 
 
-def test_direction_turns_with_the_picture(scenes):
+def test_direction_turns_with_the_image(scenes):
     _, clip = scenes[0]
     frames = tensor(clip)
     forwards = measured_direction(frames)

@@ -1,8 +1,8 @@
-"""Pictures of graphs as ComfyUI's editor shows them, in the first ComfyUI that COMFYUI_PATH names. Needs Chromium.
+"""Images of graphs as ComfyUI's editor shows them, in the first ComfyUI that COMFYUI_PATH names. Needs Chromium.
 
-    python tests/host/pictures.py
+    python tests/host/images.py
 
-Writes docs/images/graph.png (the quickstart after a run) and, for the template browser, a picture of every workflow
+Writes docs/images/graph.png (the quickstart after a run) and, for the template browser, an image of every workflow
 that needs published weights: it has no clip to show. FIRSTFRAME_PACKS names a folder with other packs, for the
 workflow with AnimateDiff-Evolved and IPAdapter_plus.
 """
@@ -53,7 +53,7 @@ def name_files(base: Path, graphs: list[dict[str, Any]]) -> None:
 
 
 def taken(editor: Any) -> Any:
-    """A picture of all nodes."""
+    """An image of all nodes."""
     from PIL import Image
 
     editor.fit()
@@ -82,13 +82,13 @@ def main(host: Path) -> None:
                 shown.open(opened(name))
                 if covered := shown.overlaps():
                     print(f"{name}: {covered} lie on each other")
-                picture = taken(shown)
-                picture.thumbnail((512, 512))
-                picture.save(ROOT / "workflows" / f"{name}.jpg", quality=85)
-            picture_of_run(shown).save(ROOT / "docs" / "images" / "graph.png", optimize=True)
+                image = taken(shown)
+                image.thumbnail((512, 512))
+                image.save(ROOT / "workflows" / f"{name}.jpg", quality=85)
+            image_of_run(shown).save(ROOT / "docs" / "images" / "graph.png", optimize=True)
 
 
-def picture_of_run(editor: Any) -> Any:
+def image_of_run(editor: Any) -> Any:
     """The quickstart with its video, in 256 colours."""
     from PIL.Image import Dither, Quantize
 
