@@ -8,7 +8,8 @@ import comfy.model_management
 import comfy.sample
 import pytest
 from comfy.model_patcher import ModelPatcher
-from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import View, adapter_patches, apply_adapter
+from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
+from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter_patches import AdapterPatches, View
 from comfyui_firstframe_pack.firstframe.bindings.comfy.build import build_unet
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import (
@@ -83,10 +84,10 @@ def test_cross_frame_attention(base: ModelPatcher, oracle_dir: Path, expected: d
     adapter = load_in_host(I2V_ADAPTER, oracle_dir / "i2v_module.safetensors").model
     unet = unet_of(base.model)
     size = (8, 8)
-    remember, compare, add = adapter_patches(unet, adapter, View(FRAMES, size), {})
+    patches = AdapterPatches(unet, adapter, View(FRAMES, size), {})
     extra = {"block": ("input", 1)}
-    states, context, value = compare(*remember(*[expected["attn.input"]] * 3, extra), extra)
-    out = add(transformer_at(unet, Site("down", 0, 0)).attn1(states, context, value), extra)
+    states, context, value = patches.compare(*patches.remember(*[expected["attn.input"]] * 3, extra), extra)
+    out = patches.add(transformer_at(unet, Site("down", 0, 0)).attn1(states, context, value), extra)
     assert relative_error(out, expected["attn.output"]) < 1e-4
 
 
