@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...errors import FramesError
 from ...modules.i2v_adapter import I2VAdapter
 from ...sampling.guidance import LowPass, softened
-from ...sampling.strength import StrengthSchedule, size_of
+from ...sampling.strength import StrengthSchedule, level_of, size_of
 from ...sites import Site
 from .evaluation import Evaluation, attach
 from .first_frame import HELD_FRAMES
@@ -43,15 +43,15 @@ def apply_adapter(
     """A clone of ``model`` in which every frame attends to the first one, ``strength`` times.
 
     ``strengths`` are factors on it over time and space. ``low_pass`` softens what the early steps attend to. ``fast``
-    halves the width and height of what is attended to at the UNet's highest resolution. Further frames that are held
-    without noise are attended to as the first one is. At strength 0 nothing is computed.
+    halves the width and height of what is attended to at the highest resolution that has attention. Further frames
+    that are held without noise are attended to as the first one is. At strength 0 nothing is computed.
 
     Raises:
         ModelMismatchError: adapter and model do not belong together.
         InjectionError: an adapter is there already.
     """
     check_fits(model.model, adapter.model.widths, attention_width, "the I2V adapter")
-    check_heads(model.model, dict.fromkeys(adapter.model, adapter.model.num_heads), "the I2V adapter")
+    check_heads(model.model, adapter.model.heads, "the I2V adapter")
 
     def evaluate(module: I2VAdapter, call: Evaluation) -> Tensor:
         if strength == 0.0 or call.blind:
@@ -99,7 +99,7 @@ class View:
         clean: places of the frames in each clip that have no noise.
         weights: from the size of a feature map and a tensor of its type to factors (F, N, 1).
         detail: share of the width and height of the clean frames that the others attend to.
-        fast: at the latent's own resolution, half of that.
+        fast: at the highest resolution that has attention, half of that.
     """
 
     num_frames: int
@@ -153,6 +153,7 @@ def adapter_patches(
 ) -> tuple[Attention1Patch, Attention1Patch, Attention1OutputPatch]:
     """The host's patches around a self-attention. ``extra`` is one and the same dictionary in all of them."""
     layers = unet.num_res_blocks[0]
+    finest = min((site.block for site in adapter if site.stage == "down"), default=0)
 
     def remember(
         states: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]
@@ -166,7 +167,7 @@ def adapter_patches(
 
     def add(out: Tensor, extra: dict[str, Any]) -> Tensor:
         stage, index = extra["block"]
-        site = Site.from_ldm(stage, index, layers)
+        site = Site.from_ldm(stage, index, layers, extra["block_index"])
         states, untouched = extra.pop(STATES), extra.pop(UNTOUCHED)
         if site not in adapter:
             return out
@@ -174,7 +175,7 @@ def adapter_patches(
         attention = transformer_at(unet, site).attn1
         projected = [kept.pop(layer) for layer in (attention.to_k, attention.to_v) if layer in kept]
         usable = untouched and view.detail == 1.0 and len(projected) == 2
-        halved = view.fast and size == view.latent
+        halved = view.fast and level_of(view.latent, size) == finest
 
         def keys_and_values(rows: slice) -> KeysAndValues:
             if usable:
