@@ -111,13 +111,13 @@ def check_motion(config: MotionConfig) -> MotionConfig:
 def check_retention(config: RetentionConfig) -> RetentionConfig:
     """``config`` itself. Raises WeightsError where its parts do not fit each other."""
     unet, motion = config.unet, check_motion(config.motion)
-    check_heads(unet.block_out_channels, unet.num_heads, unet.head_channels)
     for name in ("block_out_channels", "layers_per_block"):
         if getattr(unet, name) != getattr(motion, name):
             raise WeightsError(f"{name} is {getattr(unet, name)} for the UNet, {getattr(motion, name)} for its motion")
     _check_length(unet, "attention", len(unet.block_out_channels))
     if unet.depths is not None:
         _check_length(unet, "depths", len(unet.block_out_channels))
+    check_heads(unet.attention_sites.values(), unet.num_heads, unet.head_channels)
     _check_length(config, "stem_channels", len(STEM_CHANNELS))
     return config
 
