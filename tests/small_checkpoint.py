@@ -1,49 +1,65 @@
-"""Stable Diffusion 1.5 scaled down, in one file with the published names, and a motion module for it."""
+"""Checkpoints of the Stable Diffusion 1.5 type that are a thousand times smaller, in the published layouts."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors.torch import save_file
+from synthetic import AUTOENCODER_TO_LDM, renamed, with_convolutions
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from firstframe.bindings.diffusers.checkpoint.load import unet_arguments
-from firstframe.modules.motion import MotionConfig, MotionModule
 from firstframe.sites import UNetConfig
-from firstframe.weights.keymaps import ANIMATEDIFF, to_theirs
 from firstframe.weights.unet_names import unet_tensors
 
-from .synthetic import AUTOENCODER_TO_LDM, filled, renamed, with_convolutions
-
-SMALL = UNetConfig((32, 32), layers_per_block=1, attention=(True, False), num_heads=8, cross_attention_dim=64)
-TEXT = CLIPTextConfig(hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=1)
+SMALL = UNetConfig((32, 64), layers_per_block=1, attention=(True, False), num_heads=8, cross_attention_dim=64)
+UNET: dict[str, Any] = {
+    "block_out_channels": SMALL.block_out_channels,
+    "layers_per_block": SMALL.layers_per_block,
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "cross_attention_dim": SMALL.cross_attention_dim,
+    "attention_head_dim": SMALL.num_heads,
+}
 AUTOENCODER: dict[str, Any] = {
     "block_out_channels": (32, 32, 32, 32),
     "layers_per_block": 1,
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
 }
+TEXT = CLIPTextConfig(
+    vocab_size=49408, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=1
+)
 
 
-def write_checkpoint(file: Path) -> Path:
-    """Random numbers in the names of a published checkpoint."""
-    text = {name.removeprefix("text_model."): weight for name, weight in CLIPTextModel(TEXT).state_dict().items()}
-    vae = with_convolutions(renamed(AutoencoderKL(**AUTOENCODER).state_dict(), AUTOENCODER_TO_LDM))
+def small_networks(seed: int = 0) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel]:
+    """UNet, autoencoder and text encoder with random weights."""
+    torch.manual_seed(seed)
+    networks: tuple[nn.Module, ...] = (UNet2DConditionModel(**UNET), AutoencoderKL(**AUTOENCODER), CLIPTextModel(TEXT))
+    for network in networks:
+        network.eval().requires_grad_(False)
+    return networks  # type: ignore[return-value]
+
+
+def ldm_checkpoint(networks: tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel]) -> dict[str, Tensor]:
+    """Their tensors under the names of the published single files, with what training left in those."""
+    unet, vae, text = (network.state_dict() for network in networks)
+    text = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in text.items()}
     parts = {
-        "": unet_tensors(UNet2DConditionModel(**unet_arguments(SMALL)).state_dict(), "host", SMALL),
-        "first_stage_model.": vae,
-        "cond_stage_model.transformer.text_model.": text,
+        "": unet_tensors(unet, "host", SMALL) | {"betas": torch.zeros(1000)},
+        "first_stage_model.": with_convolutions(renamed(vae, AUTOENCODER_TO_LDM)),
+        "cond_stage_model.transformer.": text | {"text_model.embeddings.position_ids": torch.arange(77)[None]},
+        "model_ema.": {"decay": torch.ones(()), "num_updates": torch.ones((), dtype=torch.int32)},
     }
-    tensors = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
-    save_file(filled(tensors, 0), file, {"format": "pt"})
-    return file
+    return {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
 
 
-def write_motion(file: Path, max_frames: int = 32) -> Path:
-    """A motion module in AnimateDiff's names; without a middle, as v3 is."""
-    config = MotionConfig(SMALL.block_out_channels, SMALL.layers_per_block, False, max_frames, SMALL.num_heads)
-    torch.save(filled(to_theirs(MotionModule(config).state_dict(), ANIMATEDIFF), 1), file)
-    return file
+def diffusers_checkpoint(networks: tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel]) -> dict[str, Tensor]:
+    """Their tensors under diffusers' names in one file, text encoder and autoencoder behind prefixes."""
+    unet, vae, text = (network.state_dict() for network in networks)
+    return (
+        unet
+        | {f"vae.{name}": tensor for name, tensor in vae.items()}
+        | {f"text_encoder.text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in text.items()}
+    )
