@@ -125,7 +125,7 @@ class RetentionControl(ControlBase):
         super().pre_run(model, percent_to_timestep_function)
         config: RetentionConfig = self.branch.model.config
         check_fits(model, config.down_sites, motion_width, "the retention branch")
-        check_text(model, config.unet.cross_attention_dim, "the retention branch")
+        check_text(model, config.unet, "the retention branch")
         self.model_sampling = model.model_sampling
 
     def cleanup(self) -> None:
