@@ -77,9 +77,10 @@ class SamplingSettings:
         return self.guidance or DualGuidance(1.0, self.cfg)
 
 
-def animatediff_scheduler() -> DDIMScheduler:
+def animatediff_scheduler(prediction_type: str = "epsilon") -> DDIMScheduler:
     """DDIM on the noise schedule that AnimateDiff's motion modules were trained with."""
     return DDIMScheduler(
+        prediction_type=prediction_type,
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="linear",
