@@ -120,7 +120,7 @@ def prepare_image(
         ImageError: a file that cannot be read, a batch, a wrong shape, or a size that is too large or no multiple
             of 8.
     """
-    _check_size(width, height)
+    check_size(width, height)
     if fit not in get_args(Fit):
         raise ImageError(f"fit must be one of {', '.join(get_args(Fit))}, got {fit!r}")
     pixels = _flatten(read_image(image), background)
@@ -129,7 +129,8 @@ def prepare_image(
     return _cover(pixels, width, height) if fit == "cover" else _contain(pixels, width, height, padding)
 
 
-def _check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
+    """ImageError for a size that `prepare_image` cannot make."""
     if width < 8 or height < 8 or width % 8 or height % 8:
         raise ImageError(
             f"the size must be multiples of 8, got {width}x{height}; "

@@ -7,8 +7,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from ..bindings.diffusers import PartScales, SamplingSettings
+from ..bindings.diffusers.pipeline import decode_clip, reference_of, sample_clip
 from ..tiny.model import TinyModel
-from ..tiny.pipeline import decode_clip, reference_of, sample_clip
 from ..tiny.scenes.target import Target
 
 METHODS = {

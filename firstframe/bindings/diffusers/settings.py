@@ -112,10 +112,11 @@ class SamplingSettings:
         return self.guidance or DualGuidance(1.0, self.cfg)
 
 
-def animatediff_scheduler(name: BetasName | None = None) -> DDIMScheduler:
+def animatediff_scheduler(name: BetasName | None = None, prediction_type: str = "epsilon") -> DDIMScheduler:
     """DDIM on the noise schedule that a motion module was trained with: ``motion.config.betas``."""
     trained = betas(name)
     return DDIMScheduler(
+        prediction_type=prediction_type,
         beta_start=trained.start,
         beta_end=trained.end,
         beta_schedule=trained.spacing,
