@@ -33,7 +33,7 @@ class Way:
     fast: bool = False
 
 
-WAYS = {
+CONFIGS = {
     "20 steps": Way(),
     "20 steps, fast": Way(fast=True),
     "10 steps": Way(10),
@@ -63,7 +63,7 @@ def sample_all(folder: Path) -> str:
     for seed, caption in json.loads((folder / "scenes.json").read_text("utf-8")):
         latent = vae.encode(torch.from_numpy(np.load(folder / f"{seed}.npy")))
         prompts = [[[clip.encode_from_tokens(clip.tokenize(text)), {}]] for text in (caption, "")]
-        for index, (name, way) in enumerate(WAYS.items()):
+        for index, (name, way) in enumerate(CONFIGS.items()):
             held = hold_first_frame(apply_adapter(model, adapter, 1.0, fast=way.fast), latent)
             samples, evaluations = _sample(_cached(held, way), prompts, latent, way.steps, seed)
             made[name] = made.get(name, 0) + evaluations
@@ -132,7 +132,7 @@ def measure(count: int, out: Path) -> dict[str, Any]:
         evaluations = json.loads(run_in_host(__file__, "--sample", folder))
         clips = {
             name: [torch.from_numpy(np.load(f"{folder}/{index}_{target.seed}.npy")) for target in targets]
-            for index, name in enumerate(WAYS)
+            for index, name in enumerate(CONFIGS)
         }
     for name, made in clips.items():
         both = list(zip(made, targets, strict=True))

@@ -22,7 +22,7 @@ from typing import Any
 from common import EVOLVED, arguments, import_host, run_in_host, save
 from counting import Ledger, Operation
 
-WAYS = (
+CONFIGS = (
     "base",
     "motion v1",
     "motion v2",
@@ -125,7 +125,7 @@ def as_markdown(report: dict[str, Any], cards: list[Card]) -> str:
 
 
 def measure(options: argparse.Namespace, cards: list[Card]) -> dict[str, Any]:
-    ledgers = count(options.size, options.frames, options.way or [*WAYS, *(OF_EVOLVED if EVOLVED.is_dir() else ())])
+    ledgers = count(options.size, options.frames, options.way or [*CONFIGS, *(OF_EVOLVED if EVOLVED.is_dir() else ())])
     steps = {way: {"all": summary(ledger, cards), "by kind": by_kind(ledger, cards)} for way, ledger in ledgers.items()}
     added = {
         f"{more}, beyond {less}": by_name(ledgers[more] - ledgers[less], cards)

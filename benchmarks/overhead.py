@@ -32,7 +32,7 @@ from firstframe.modules.motion import MotionConfig, MotionModule
 from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.tiny.config import MOTION, NUM_FRAMES, SIZE, UNET
 
-WAYS = ("base", "+ motion", "+ motion + adapter", "+ motion + adapter + retention")
+CONFIGS = ("base", "+ motion", "+ motion + adapter", "+ motion + adapter + retention")
 READING = "time and memory are ratios to the base in the same table; the fastest step of each row counts."
 SD15: dict[str, Any] = {
     "block_out_channels": (320, 640, 1280, 1280),
@@ -61,9 +61,9 @@ LAYOUTS = {"tiny": Layout(UNET, MOTION, SIZE, NUM_FRAMES), "sd15": Layout(SD15, 
 
 
 class Bench:
-    """One layout's UNet, with the parts that some of the WAYS need, and a step in each of these."""
+    """One layout's UNet, with the parts that some of the CONFIGS need, and a step in each of these."""
 
-    def __init__(self, layout: Layout, device: str, ways: Sequence[str] = WAYS) -> None:
+    def __init__(self, layout: Layout, device: str, ways: Sequence[str] = CONFIGS) -> None:
         torch.manual_seed(0)
         self.layout, self.device = layout, device
         self.unet = UNet2DConditionModel(**layout.unet).to(device).eval().requires_grad_(False)
@@ -108,8 +108,8 @@ class Bench:
 def measure_seconds(layout: Layout, repeats: int, device: str) -> dict[str, list[float]]:
     """Seconds per step of every way, taken in turn; one round beforehand warms up."""
     bench = Bench(layout, device)
-    rounds = [{way: bench.step(way) for way in WAYS} for _ in range(repeats + 1)][1:]
-    return {way: [seconds[way] for seconds in rounds] for way in WAYS}
+    rounds = [{way: bench.step(way) for way in CONFIGS} for _ in range(repeats + 1)][1:]
+    return {way: [seconds[way] for seconds in rounds] for way in CONFIGS}
 
 
 def peak_bytes(layout: Layout, way: str, device: str) -> int:
@@ -131,7 +131,7 @@ def peak_in_new_process(name: str, way: str, device: str) -> int:
 def measure(name: str, repeats: int, device: str) -> dict[str, Any]:
     layout = LAYOUTS[name]
     seconds = measure_seconds(layout, repeats, device)
-    peaks = {way: peak_in_new_process(name, way, device) for way in WAYS}
+    peaks = {way: peak_in_new_process(name, way, device) for way in CONFIGS}
     ways = {
         way: {
             "seconds_per_step": round(min(seconds[way]), 4),
@@ -139,7 +139,7 @@ def measure(name: str, repeats: int, device: str) -> dict[str, Any]:
             "peak_mib": round(peaks[way] / 2**20),
             "memory_ratio": round(peaks[way] / peaks["base"], 3),
         }
-        for way in WAYS
+        for way in CONFIGS
     }
     return {"size": layout.size, "num_frames": layout.num_frames, "repeats": repeats, "ways": ways}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from common import arguments, import_host, run_in_host, save
 
-WAYS = (
+CONFIGS = (
     "base",
     "motion v1",
     "motion v2",
@@ -43,7 +43,7 @@ def measure_here(size: int, frames: int) -> str:
     import_host("--cpu", "--use-pytorch-cross-attention")
     from guided_step import Clip, peaks
 
-    return json.dumps({"size": size, "frames": frames, **peaks(Clip(size, frames), WAYS)})
+    return json.dumps({"size": size, "frames": frames, **peaks(Clip(size, frames), CONFIGS)})
 
 
 def as_markdown(report: dict[str, Any]) -> str:

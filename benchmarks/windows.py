@@ -24,7 +24,7 @@ from common import arguments, import_host, resident_bytes, run_in_host, save
 READING = "a steady scene keeps its ssim over the frames; memory is the ratio to a clip of 16 frames."
 LENGTH, OVERLAP, STEPS, CFG = 16, 6, 10, 2.0
 LENGTHS = (16, 32, 64)
-WAYS = ("anchored", "plain")
+CONFIGS = ("anchored", "plain")
 SHOWN = (1, 8, 15, 24, 32, 48, 63)
 
 
@@ -92,7 +92,7 @@ def measure(count: int) -> dict[str, Any]:
 
     scenes = still_scenes(count)
     drift = {}
-    for way in WAYS:
+    for way in CONFIGS:
         clips = [sample_in_new_process(way, LENGTHS[-1], *scene)[1] for scene in scenes]
         of_frames = [
             [first_frame_ssim(frame[None], torch.from_numpy(image)) for frame in clip]
@@ -106,7 +106,7 @@ def measure(count: int) -> dict[str, Any]:
 def as_markdown(report: dict[str, Any]) -> str:
     drift, peaks = report["ssim_to_the_image"], report["peak_bytes"]
     lines = ["| ssim to the image at frame | " + " | ".join(map(str, SHOWN)) + " |", "|---" * (1 + len(SHOWN)) + "|"]
-    lines += [f"| {way} | " + " | ".join(f"{drift[way][frame]:.3f}" for frame in SHOWN) + " |" for way in WAYS]
+    lines += [f"| {way} | " + " | ".join(f"{drift[way][frame]:.3f}" for frame in SHOWN) + " |" for way in CONFIGS]
     ratios = [f"x{peaks[length] / peaks[LENGTHS[0]]:.2f}" for length in LENGTHS]
     lines += ["", "| frames | " + " | ".join(map(str, LENGTHS)) + " |", "|---" * (1 + len(LENGTHS)) + "|"]
     lines += ["| peak memory while sampling | " + " | ".join(ratios) + " |"]

@@ -12,7 +12,7 @@ from ..firstframe.sampling.guidance import LowPass
 from ..firstframe.sampling.strength import StrengthSchedule
 from . import types
 from .aliases import search_aliases
-from .low_pass import low_pass_inputs
+from .inputs import low_pass_inputs
 
 
 class ApplyAdapter(io.ComfyNode):

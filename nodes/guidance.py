@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
+from ..firstframe.bindings.comfy.guidance import DualGuider
+from ..firstframe.sampling.guidance import DualGuidance, LowPass
 from .aliases import search_aliases
-from .guidance_inputs import dual_guider, refinement_inputs, scale_inputs
-from .low_pass import low_pass_inputs
-from .presets import passes_input
+from .inputs import low_pass_inputs, passes_input, refinement_inputs, scale_inputs
+from .presets import CUSTOM, intervals_of
 
 
 class DualCFGGuider(io.ComfyNode):
@@ -51,3 +53,31 @@ class DualCFGGuider(io.ComfyNode):
     @classmethod
     def execute(cls, model: ModelPatcher, positive: list[Any], negative: list[Any], **guidance: Any) -> io.NodeOutput:
         return io.NodeOutput(dual_guider(model, positive, negative, **guidance))
+
+
+def dual_guider(
+    model: ModelPatcher,
+    positive: list[Any],
+    negative: list[Any],
+    passes: str = CUSTOM,
+    early_detail: float = 1.0,
+    early_end: float = 0.2,
+    **scales: float,
+) -> DualGuider:
+    """The guider of a node's values; ``scales`` are those of ``scale_inputs`` and ``refinement_inputs``."""
+    guider = DualGuider(model, _guidance(passes, scales), LowPass(early_detail, early_end))
+    guider.set_conds(positive, negative)
+    return guider
+
+
+def _guidance(passes: str, scales: Mapping[str, float]) -> DualGuidance:
+    image_interval = (scales["image_start"], scales["image_end"])
+    intervals = intervals_of(passes, image_interval, (scales["text_start"], scales["text_end"]))
+    return DualGuidance(
+        scales["image_scale"],
+        scales["text_scale"],
+        intervals.image_interval,
+        intervals.text_interval,
+        scales["parallel"],
+        scales["rescale"],
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
-
 from ..firstframe.sampling.guidance import PASSES, Interval, Passes
 from ..firstframe.sampling.prior import MOTION
 
@@ -15,36 +13,11 @@ INTERVALS = {
 }
 
 
-def motion_input() -> io.Input:
-    """A choice that stands for start_time and keep_probability. web/motion.js shows in the editor what it sets."""
-    return io.Combo.Input(
-        "motion",
-        options=[CUSTOM, *NAMED],
-        default=CUSTOM,
-        optional=True,
-        tooltip="How much moves. Sets start_time (t0) and keep_probability (p) to its values; custom takes yours.",
-    )
-
-
 def knobs_of(motion: str, start_time: float, keep_probability: float) -> tuple[float, float]:
     """(t0, p) of a choice."""
     if motion == CUSTOM:
         return start_time, keep_probability
     return NAMED[motion].start_time, NAMED[motion].keep_probability
-
-
-def passes_input() -> io.Input:
-    """A choice that stands for the intervals of both scales."""
-    return io.Combo.Input(
-        "passes",
-        options=[CUSTOM, *INTERVALS],
-        default=CUSTOM,
-        optional=True,
-        tooltip=(
-            "Passes of the model. Sets where the image scale and the text scale end; both start at 0. full: three "
-            "passes a step. economical: about two, nearly the same clip. custom takes your starts and ends."
-        ),
-    )
 
 
 def intervals_of(passes: str, image_interval: Interval, text_interval: Interval) -> Passes:

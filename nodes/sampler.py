@@ -13,8 +13,17 @@ from ..firstframe.clips.reference import Reference
 from ..firstframe.sampling.prior import Knobs
 from . import types
 from .aliases import search_aliases
-from .guidance_inputs import dual_guider, refinement_inputs, scale_inputs
-from .presets import CUSTOM, knobs_of, motion_input, passes_input
+from .guidance import dual_guider
+from .inputs import (
+    motion_input,
+    num_frames_input,
+    passes_input,
+    prior_inputs,
+    refinement_inputs,
+    scale_inputs,
+    seed_input,
+)
+from .presets import CUSTOM, knobs_of
 
 
 class Sampler(io.ComfyNode):
@@ -33,21 +42,8 @@ class Sampler(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="The prompt, from Apply Retention Branch if you use it."),
                 io.Conditioning.Input("negative", tooltip='Stands for "no text".'),
                 types.Reference.Input("reference", tooltip="From Encode Reference Image."),
-                io.Int.Input(
-                    "num_frames",
-                    default=16,
-                    min=2,
-                    max=4096,
-                    tooltip="At most what the motion module has positions for.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="The same seed gives the same video.",
-                ),
+                num_frames_input(),
+                seed_input("The same seed gives the same video."),
                 io.Int.Input("steps", default=25, min=1, max=10000, tooltip="More is finer and slower."),
                 *scale_inputs(),
                 io.Combo.Input(
@@ -59,25 +55,7 @@ class Sampler(io.ComfyNode):
                     default="ddim_uniform",
                     tooltip="How the steps are spread over the noise schedule.",
                 ),
-                io.Float.Input(
-                    "start_time",
-                    default=1.0,
-                    min=0.05,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="t0: where in the noise schedule sampling starts. 1 is from noise; smaller is steadier.",
-                ),
-                io.Float.Input(
-                    "keep_probability",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip=(
-                        "Share of the image's latent that the start keeps unblurred; the paper's p is 1 minus this. "
-                        "1 keeps all and is the steadiest, less moves more."
-                    ),
-                ),
+                *prior_inputs(1.0, "noise schedule. 1 starts from noise alone; smaller is steadier."),
                 *refinement_inputs(),
                 motion_input(),
                 passes_input(),

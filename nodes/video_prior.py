@@ -12,7 +12,7 @@ from torch import Tensor
 from ..firstframe.errors import ModelMismatchError
 from ..firstframe.sampling.prior import mask_generator, similar_clip
 from .aliases import search_aliases
-from .prior import blur_inputs
+from .inputs import blur_inputs, prior_inputs
 
 
 class VideoPrior(io.ComfyNode):
@@ -34,24 +34,10 @@ class VideoPrior(io.ComfyNode):
                 io.Latent.Input(
                     "latent", tooltip="From the video model's own image-to-video node, with its mask if it has one."
                 ),
-                io.Float.Input(
-                    "start_time",
-                    default=0.8,
-                    min=0.05,
-                    max=1.0,
-                    step=0.01,
-                    tooltip=(
-                        "t0: where sampling starts, as a share of the steps. 1 starts from noise alone, where these "
-                        "models see nothing of the prior; smaller is steadier, with less motion."
-                    ),
-                ),
-                io.Float.Input(
-                    "keep_probability",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="p: the share of the image's latent that is kept, the rest is blurred. 1 keeps all.",
+                *prior_inputs(
+                    0.8,
+                    "steps. 1 starts from noise alone, where these models see nothing of the prior; smaller is "
+                    "steadier, with less motion.",
                 ),
                 *blur_inputs(),
                 io.Latent.Input(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -20,6 +21,13 @@ def test_every_name_is_there(name: str) -> None:
 def test_another_name_is_not() -> None:
     with pytest.raises(AttributeError, match="no attribute 'animate'"):
         firstframe.animate  # noqa: B018
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    stub = ast.parse(Path(firstframe.__file__).with_suffix(".pyi").read_text("utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    homes = {alias.asname: node.module for node in imports for alias in node.names}
+    assert homes == firstframe._HOME_OF
 
 
 def test_importing_it_imports_nothing_else() -> None:

@@ -28,7 +28,7 @@ class OneLineErrors(TyperGroup):
 
 app = typer.Typer(
     cls=OneLineErrors,
-    help="Image-to-video: a clip that starts with your image and moves as your sentence says.",
+    help="Animate an image as your prompt says, with the image as the first frame.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -63,8 +63,7 @@ def fetch(names: Names, models_dir: ModelsDir = None) -> None:
 
     Exit code 1 if one could not be fetched.
     """
-    from ..weights.hub.fetch import fetch as download
-    from ..weights.hub.fetch import remove_stale
+    from ..weights.hub.fetch import fetch as download, remove_stale
     from ..weights.hub.folders import model_folders
     from ..weights.hub.manifest import named
 

@@ -9,8 +9,15 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from firstframe.bindings.diffusers import Parts, PartScales, Prompts, Retention, SamplingSettings, inject
-from firstframe.bindings.diffusers import sample as sample_clip
+from firstframe.bindings.diffusers import (
+    Parts,
+    PartScales,
+    Prompts,
+    Retention,
+    SamplingSettings,
+    inject,
+    sample as sample_clip,
+)
 from firstframe.bindings.diffusers.sampling import draw_noise
 from firstframe.clips.reference import Reference
 from firstframe.errors import ModelMismatchError

@@ -13,7 +13,7 @@ import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfyui_firstframe_pack.firstframe.bindings.comfy.build import build_unet, host_config
-from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import HOST, in_host
+from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import HOST, as_patcher
 from comfyui_firstframe_pack.firstframe.clips.reference import Reference
 from comfyui_firstframe_pack.firstframe.modules.i2v_adapter import I2VAdapter
 from comfyui_firstframe_pack.firstframe.modules.layers import zero_initialise
@@ -59,7 +59,7 @@ def small_motion(config: UNetConfig = SMALL, **settings: Any) -> ModelPatcher:
     """A MOTION_MODULE for it, with random weights."""
     settings = {"mid": True, "max_frames": MAX_FRAMES, "num_heads": config.num_heads, **settings}
     motion = MotionConfig(config.block_out_channels, config.layers_per_block, **settings)
-    return in_host(randomise(MotionModule(motion, HOST), 1))
+    return as_patcher(randomise(MotionModule(motion, HOST), 1))
 
 
 def small_adapter(config: UNetConfig = SMALL, trained: bool = True) -> ModelPatcher:
@@ -67,7 +67,7 @@ def small_adapter(config: UNetConfig = SMALL, trained: bool = True) -> ModelPatc
     adapter = randomise(I2VAdapter(config.attention_sites, config.num_heads, HOST), 2)
     if not trained:
         adapter.copy_queries(lambda site: adapter[site].to_q.weight)
-    return in_host(adapter)
+    return as_patcher(adapter)
 
 
 def conditioning(seed: int) -> list[Any]:
@@ -135,7 +135,7 @@ def small_retention(config: UNetConfig = SMALL, trained: bool = True) -> ModelPa
     if not trained:
         for projection in branch.projections:
             zero_initialise(projection)
-    return in_host(branch)
+    return as_patcher(branch)
 
 
 def reference() -> Reference:

@@ -19,7 +19,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import (
     with_tokens_of,
 )
 from comfyui_firstframe_pack.firstframe.bindings.comfy.vision import encode_image
-from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import HOST, in_host
+from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import HOST, as_patcher
 from comfyui_firstframe_pack.firstframe.clips.reference import ImageFeatures, Reference
 from comfyui_firstframe_pack.firstframe.errors import ImageError, ModelMismatchError
 from comfyui_firstframe_pack.firstframe.modules.image_prompt import ImageTokenAdapter, Resampler, ResamplerConfig
@@ -41,7 +41,7 @@ def projections(scale: float = 1.0) -> ModelPatcher:
     module = randomise(ImageTokenAdapter(sites, SMALL.cross_attention_dim, 4, TOKENS, HOST), 6)
     for parameter in module.parameters():
         parameter.data *= scale
-    return in_host(module)
+    return as_patcher(module)
 
 
 def tokens(seed: int) -> Tensor:

@@ -8,7 +8,8 @@ import comfy.model_management
 import comfy.sample
 import pytest
 from comfy.model_patcher import ModelPatcher
-from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import View, adapter_patches, apply_adapter
+from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
+from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter_patches import AdapterPatches, View
 from comfyui_firstframe_pack.firstframe.bindings.comfy.build import build_unet
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import (
@@ -16,11 +17,11 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import (
     apply_image_tokens,
     with_tokens,
 )
-from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion, moving
+from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion, injected_motion
 from comfyui_firstframe_pack.firstframe.bindings.comfy.sites import motion_layer, transformer_at, unet_of
 from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import (
     HOST,
-    in_host,
+    as_patcher,
     load_in_host,
 )
 from comfyui_firstframe_pack.firstframe.shapes import fold_frames, unfold_frames
@@ -52,7 +53,7 @@ def image_scale(request) -> float:
 @pytest.fixture
 def model(base: ModelPatcher, oracle_dir: Path, image_scale: float) -> ModelPatcher:
     """The base network with all parts applied."""
-    tokens = in_host(load(IMAGE_TOKENS, oracle_dir / "ip.safetensors", backend=HOST))
+    tokens = as_patcher(load(IMAGE_TOKENS, oracle_dir / "ip.safetensors", backend=HOST))
     moving_model = apply_motion(base, load_in_host(MOTION_MODULE, oracle_dir / "motion.safetensors"), 1.0, "auto")
     adapted = apply_adapter(moving_model, load_in_host(I2V_ADAPTER, oracle_dir / "i2v_module.safetensors"), 1.0)
     return apply_image_tokens(adapted, tokens, image_scale)
@@ -83,10 +84,10 @@ def test_cross_frame_attention(base: ModelPatcher, oracle_dir: Path, expected: d
     adapter = load_in_host(I2V_ADAPTER, oracle_dir / "i2v_module.safetensors").model
     unet = unet_of(base.model)
     size = (8, 8)
-    remember, compare, add = adapter_patches(unet, adapter, View(FRAMES, size), {})
+    patches = AdapterPatches(unet, adapter, View(FRAMES, size), {})
     extra = {"block": ("input", 1)}
-    states, context, value = compare(*remember(*[expected["attn.input"]] * 3, extra), extra)
-    out = add(transformer_at(unet, Site("down", 0, 0)).attn1(states, context, value), extra)
+    states, context, value = patches.compare(*patches.remember(*[expected["attn.input"]] * 3, extra), extra)
+    out = patches.add(transformer_at(unet, Site("down", 0, 0)).attn1(states, context, value), extra)
     assert relative_error(out, expected["attn.output"]) < 1e-4
 
 
@@ -95,7 +96,7 @@ def test_motion_module(base: ModelPatcher, oracle_dir: Path, expected: dict[str,
     unet = unet_of(base.model)
     layer = motion_layer(unet, Site("down", 1, 0))
     monkeypatch.setattr(layer, "forward", lambda x: x)
-    with moving(unet, load_in_host(MOTION_MODULE, oracle_dir / "motion.safetensors").model, FRAMES, 1.0):
+    with injected_motion(unet, load_in_host(MOTION_MODULE, oracle_dir / "motion.safetensors").model, FRAMES, 1.0):
         out = layer(fold_frames(expected["motion.input"]))
     assert relative_error(unfold_frames(out, FRAMES), expected["motion.output"]) < 1e-4
 

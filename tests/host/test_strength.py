@@ -9,7 +9,8 @@ import pytest
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
-from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import View, adapter_patches, apply_adapter
+from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
+from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter_patches import AdapterPatches, View
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motion
 from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_retention
@@ -96,10 +97,10 @@ def test_it_follows_the_steps(sample: Any) -> None:
 
 def residual(view: View, unet: UNetModel, adapter: I2VAdapter, states: Tensor) -> Tensor:
     """What the adapter's patches add to one self-attention whose states nobody else touches."""
-    remember, compare, add = adapter_patches(unet, adapter, view, {})
+    patches = AdapterPatches(unet, adapter, view, {})
     extra = {"block": ("input", 1)}
-    compare(*remember(states, states, states, extra), extra)
-    return add(torch.zeros_like(states), extra)
+    patches.compare(*patches.remember(states, states, states, extra), extra)
+    return patches.add(torch.zeros_like(states), extra)
 
 
 def test_a_mask_holds_in_its_place() -> None:

@@ -81,9 +81,9 @@ def test_the_unet_out_of_a_file_of_several(tmp_path: Path, oracle_dir: Path) -> 
     several = {**base, **official(oracle_dir, "motion"), **official(oracle_dir, "ip")}
     torch.save(several, tmp_path / "all.pth")
     to_unet(tmp_path / "all.pth", tmp_path / "host.safetensors", "host")
-    in_host = load_state_dict(tmp_path / "host.safetensors")
-    assert len(in_host) == len(base)
-    assert all(name.startswith("model.diffusion_model.") for name in in_host)
+    as_patcher = load_state_dict(tmp_path / "host.safetensors")
+    assert len(as_patcher) == len(base)
+    assert all(name.startswith("model.diffusion_model.") for name in as_patcher)
     to_unet(tmp_path / "host.safetensors", tmp_path / "back.safetensors", "diffusers")
     assert same(load_state_dict(tmp_path / "back.safetensors"), base)
     to_unet(tmp_path / "all.pth", tmp_path / "alone.safetensors", "diffusers")

@@ -57,8 +57,8 @@ def build_unet(
 ) -> ModelPatcher:
     """A MODEL that predicts noise, or v.
 
-    ``disable_dynamic`` is as in :func:`.weights.in_host`. Raises WeightsError for a weight that the architecture does
-    not have, or lacks.
+    ``disable_dynamic`` is as in :func:`.weights.as_patcher`. Raises WeightsError for a weight that the architecture
+    does not have, or lacks.
     """
     management = comfy.model_management
     description = host_config(config, prediction)

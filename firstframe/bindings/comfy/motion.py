@@ -36,7 +36,7 @@ def apply_motion(
     check_fits(model.model, motion.model.widths, motion_width, "the motion module")
 
     def evaluate(module: MotionModule, call: Evaluation) -> Tensor:
-        with moving(call.unet, module, call.num_frames, scale):
+        with injected_motion(call.unet, module, call.num_frames, scale):
             return call.run(call.options)
 
     applied = preview_all_frames(attach(model, MOTION_KEY, motion, evaluate, "a motion module"))
@@ -66,7 +66,7 @@ def add_motion_lora(motion: ModelPatcher, lora: StateDict, strength: float) -> M
 
 
 @contextmanager
-def moving(unet: UNetModel, motion: MotionModule, num_frames: int, scale: float) -> Iterator[None]:
+def injected_motion(unet: UNetModel, motion: MotionModule, num_frames: int, scale: float) -> Iterator[None]:
     """Run the UNet on clips of ``num_frames`` with the motion module in it. Forward hooks, gone afterwards.
 
     Raises FramesError before anything runs if the module has no positions for so many frames.

@@ -28,7 +28,7 @@ HOST = Backend(comfy.ops.manual_cast, attention)
 """Layers that cast their weights to the type and device of their input when they are used, and the host's attention."""
 
 
-def in_host(module: nn.Module, disable_dynamic: bool = False) -> ModelPatcher:
+def as_patcher(module: nn.Module, disable_dynamic: bool = False) -> ModelPatcher:
     """A module that the host's memory manager moves, pages and offloads, in the type that it picks for UNets.
 
     ``disable_dynamic`` keeps it from being paged, as the host asks for where it cannot page.
@@ -71,5 +71,5 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
 
 def load_in_host(kind: ModuleKind[Any], path: Path, disable_dynamic: bool = False) -> ModelPatcher:
     """A weights file as the host's nodes pass it on, for example ``MOTION_MODULE`` as a MOTION_MODULE."""
-    part = in_host(load(kind, path, backend=HOST, dtype=None), disable_dynamic)
+    part = as_patcher(load(kind, path, backend=HOST, dtype=None), disable_dynamic)
     return can_be_loaded_again(part, load_in_host, kind, path)
