@@ -128,7 +128,7 @@ class Fit:
         if not due or not self.accelerator.is_main_process:
             return
         state.averages.swap()
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), record.paused():
             for watcher in due:
                 record.note(watcher.look(state.step))
         state.averages.swap()

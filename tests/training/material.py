@@ -12,14 +12,14 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from small_checkpoint import SMALL, ldm_checkpoint, small_networks  # noqa: E402
-from synthetic import filled  # noqa: E402
+from small_checkpoint import SMALL, ldm_checkpoint, small_networks
+from synthetic import filled
 
-from firstframe.clips.video import write_clip  # noqa: E402
-from firstframe.modules.motion import MotionConfig, MotionModule  # noqa: E402
-from firstframe.training.base import VideoBase, load_base  # noqa: E402
-from firstframe.training.config import TrainingConfig  # noqa: E402
-from firstframe.weights.keymaps import ANIMATEDIFF, to_theirs  # noqa: E402
+from firstframe.clips.video import write_clip
+from firstframe.modules.motion import MotionConfig, MotionModule
+from firstframe.training.base import VideoBase, load_base
+from firstframe.training.config import TrainingConfig
+from firstframe.weights.keymaps import ANIMATEDIFF, to_theirs
 
 FRAMES, SIDE = 4, 64
 
