@@ -70,10 +70,12 @@ def _train(kind: Kind, config: Path, resume: bool, dry_run: bool, device: str) -
 
 
 def _planned(file: Path) -> tuple[TrainingConfig, Plan]:
+    from ..tiny.trainable import with_tiny_files
     from ..training.clips.plan import make_plan
     from ..training.config import read_config
 
     read = read_config(file)
+    read = read.model_copy(update={"model": with_tiny_files(read.model)})
     return read, make_plan(read)
 
 
