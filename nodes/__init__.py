@@ -56,4 +56,5 @@ class FirstFrame(ComfyExtension):
             color.ColorMatch,
             measure.Measure,
             video.SaveVideo,
+            load.LoadMotionAndAdapter,
         ]

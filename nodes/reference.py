@@ -7,13 +7,18 @@ from dataclasses import replace
 from comfy.clip_vision import ClipVisionModel
 from comfy.sd import VAE
 from comfy_api.latest import io
+from server import PromptServer
 from torch import Tensor
 
 from ..firstframe.bindings.comfy.vision import encode_image
-from ..firstframe.clips.reference import Fit, Reference, prepare_image
+from ..firstframe.clips.reference import Fit, Reference, nearest_size, prepare_image
 from ..firstframe.errors import ImageError
 from . import types
 from .aliases import search_aliases
+
+AS_SET, FROM_IMAGE = "as set", "from image"
+SMALL = 256
+"""Pixels of a side from which on sizes are multiples of 64, as Stable Diffusion was trained."""
 
 
 class EncodeReference(io.ComfyNode):
@@ -50,8 +55,19 @@ class EncodeReference(io.ComfyNode):
                     optional=True,
                     tooltip="For the content adapter alone: CLIP ViT-H, from Load CLIP Vision. Sees the middle square.",
                 ),
+                io.Combo.Input(
+                    "size",
+                    options=[AS_SET, FROM_IMAGE],
+                    default=AS_SET,
+                    optional=True,
+                    tooltip=(
+                        "as set: width and height. from image: about as many pixels as width times height, in the "
+                        "image's shape, with sides that are multiples of 64 (of 32 below 256 pixels)."
+                    ),
+                ),
             ],
             outputs=[types.Reference.Output(display_name="REFERENCE"), io.Image.Output(display_name="IMAGE")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -63,11 +79,21 @@ class EncodeReference(io.ComfyNode):
         height: int,
         fit: Fit,
         clip_vision: ClipVisionModel | None = None,
+        size: str = AS_SET,
     ) -> io.NodeOutput:
+        if size == FROM_IMAGE:
+            width, height = _size_of(image, width, height)
+            PromptServer.instance.send_progress_text(f"{width} x {height}", cls.hidden.unique_id)
         pixels = prepare_image(image, width, height, fit)
         features = None if clip_vision is None else encode_image(clip_vision, pixels)
         reference = Reference(pixels, vae.encode(pixels.movedim(1, -1)), features)
         return io.NodeOutput(reference, reference.image)
+
+
+def _size_of(image: Tensor, width: int, height: int) -> tuple[int, int]:
+    """The size for an image (1, H, W, C), with about as many pixels as were set."""
+    multiple = 64 if min(width, height) >= SMALL else 32
+    return nearest_size(image.shape[2], image.shape[1], width * height, multiple)
 
 
 class AddImage(io.ComfyNode):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, log
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -127,6 +127,26 @@ def prepare_image(
     if fit == "stretch":
         return _resize(pixels, width, height)
     return _cover(pixels, width, height) if fit == "cover" else _contain(pixels, width, height, padding)
+
+
+def nearest_size(width: int, height: int, pixels: int, multiple: int) -> tuple[int, int]:
+    """The size in which a model draws an image best: about as many pixels as it was trained on, in the image's shape.
+
+    Args:
+        width: of the image.
+        height: of the image.
+        pixels: that the model was trained on, for example 512 * 512.
+        multiple: that both sides have to be of, for example 64.
+
+    Returns:
+        Width and height. Of all sizes within an eighth of ``pixels``, and at most twice as long as wide, the one whose
+        shape is nearest to the image's.
+    """
+    sides = range(multiple, ceil(2 * pixels**0.5), multiple)
+    sizes = [(w, h) for w in sides for h in sides if abs(w * h / pixels - 1) <= 1 / 8 and max(w, h) <= 2 * min(w, h)]
+    return min(
+        sizes, key=lambda size: (abs(log(size[0] * height / (size[1] * width))), abs(size[0] * size[1] - pixels))
+    )
 
 
 def check_size(width: int, height: int) -> None:
