@@ -129,6 +129,16 @@ def prepare_image(
     return _cover(pixels, width, height) if fit == "cover" else _contain(pixels, width, height, padding)
 
 
+def check_latent(latent: Tensor) -> Tensor:
+    """The latent that an autoencoder made of an image. Raises ImageError where it is NaN: halves overflow in some."""
+    if not latent.isfinite().all():
+        raise ImageError(
+            "the VAE made values of the image that are not finite (NaN or infinite): compute it in fp32 (ComfyUI's "
+            "option --fp32-vae), or use another VAE"
+        )
+    return latent
+
+
 def _check_size(width: int, height: int) -> None:
     if width < 8 or height < 8 or width % 8 or height % 8:
         raise ImageError(

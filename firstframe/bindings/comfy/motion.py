@@ -12,7 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...errors import ModelMismatchError
+from ...errors import ModelMismatchError, check_finite
 from ...modules.motion import MotionModule
 from ...shapes import fold_frames, unfold_frames
 from ...weights.files import StateDict
@@ -33,6 +33,7 @@ def apply_motion(
     Raises ModelMismatchError where module and model do not belong together, InjectionError where a motion module
     is there already.
     """
+    check_finite("the strength of the motion module", scale)
     check_fits(model.model, motion.model.widths, motion_width, "the motion module")
 
     def evaluate(module: MotionModule, call: Evaluation) -> Tensor:
@@ -50,6 +51,7 @@ def add_motion_lora(motion: ModelPatcher, lora: StateDict, strength: float) -> M
 
     Raises ModelMismatchError for a LoRA that changes layers which the motion module lacks, or of another width.
     """
+    check_finite("the strength of the motion LoRA", strength)
     layers = sorted({name.partition(".lora_")[0] for name in lora})
     weights = motion.model.state_dict()
     for layer in layers:
