@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...errors import ModelMismatchError, check_finite
+from ...interrupt import INTERRUPT
 from ...modules.motion import MotionModule
 from ...shapes import fold_frames, unfold_frames
 from ...weights.files import StateDict
@@ -77,6 +78,7 @@ def injected_motion(unet: UNetModel, motion: MotionModule, num_frames: int, scal
 
     def after_layer(site: Any) -> Callable[..., Tensor]:
         def hook(_layer: nn.Module, _inputs: Any, x: Tensor) -> Tensor:
+            INTERRUPT.check()  # the oldest hosts ask once a step, which can take minutes
             return fold_frames(motion(site, unfold_frames(x, num_frames), scale))
 
         return hook
