@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from firstframe.tiny.pipeline import reference_of, sample_clip
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -16,7 +17,6 @@ from firstframe.bindings.diffusers import SamplingSettings
 from firstframe.clips.reference import prepare_image
 from firstframe.tiny.config import SIZE
 from firstframe.tiny.model import load_tiny
-from firstframe.tiny.pipeline import reference_of, sample_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy_api.latest import ComfyExtension, io
 
+from ..firstframe.interrupt import INTERRUPT
 from . import (
     adapter,
     color,
@@ -31,6 +33,7 @@ class FirstFrame(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of the pack. Called once, when the host starts; their folders are registered then."""
         folders.register()
+        INTERRUPT.check = throw_exception_if_processing_interrupted
         return [
             load.LoadTinyModel,
             load.ExampleImage,

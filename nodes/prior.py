@@ -53,8 +53,13 @@ class SimilarityPrior(io.ComfyNode):
         seed: int,
         motion: str = CUSTOM,
     ) -> io.NodeOutput:
-        start_time, keep_probability = knobs_of(motion, start_time, keep_probability)
+        knobs = knobs_of(motion, start_time, keep_probability)
         frames = prior_mean(
-            reference.nearest(num_frames), num_frames, keep_probability, mask_generator(seed), blur_kernel, blur_sigma
+            reference.nearest(num_frames),
+            num_frames,
+            knobs.keep_probability,
+            mask_generator(seed),
+            blur_kernel,
+            blur_sigma,
         )
-        return io.NodeOutput({"samples": fold_frames(frames)}, start_time)
+        return io.NodeOutput({"samples": fold_frames(frames)}, knobs.start_time)

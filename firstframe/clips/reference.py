@@ -149,6 +149,16 @@ def nearest_size(width: int, height: int, pixels: int, multiple: int) -> tuple[i
     )
 
 
+def check_latent(latent: Tensor) -> Tensor:
+    """The latent that an autoencoder made of an image. Raises ImageError where it is NaN: halves overflow in some."""
+    if not latent.isfinite().all():
+        raise ImageError(
+            "the VAE made values of the image that are not finite (NaN or infinite): compute it in fp32 (ComfyUI's "
+            "option --fp32-vae), or use another VAE"
+        )
+    return latent
+
+
 def check_size(width: int, height: int) -> None:
     """ImageError for a size that `prepare_image` cannot make."""
     if width < 8 or height < 8 or width % 8 or height % 8:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from einops import repeat
@@ -27,6 +28,17 @@ class Knobs:
     start_time: float
     keep_probability: float
 
+    def __post_init__(self) -> None:
+        check_knobs(self.start_time, self.keep_probability)
+
+
+def check_knobs(start_time: float, keep_probability: float) -> None:
+    """Raises FirstFrameError where a knob is out of its range, see :class:`Knobs`."""
+    if not 0.0 < start_time <= 1.0:
+        raise FirstFrameError(f"start_time must be above 0 and at most 1, got {start_time}")
+    if not 0.0 <= keep_probability <= 1.0:
+        raise FirstFrameError(f"keep_probability must be from 0 to 1, got {keep_probability}")
+
 
 MOTION = {"subtle": Knobs(0.7, 1.0), "balanced": Knobs(0.9, 1.0), "lively": Knobs(1.0, 0.9)}
 """From less motion to more, as measured with the tiny model."""
@@ -39,6 +51,7 @@ def mask_generator(seed: int) -> torch.Generator:
 
 def draw_mask(shape: tuple[int, ...], keep_probability: float, generator: torch.Generator) -> Tensor:
     """M: a boolean mask of ``shape``, each element true (kept) with ``keep_probability`` in [0, 1]."""
+    check_knobs(1.0, keep_probability)
     return torch.rand(shape, generator=generator) >= 1.0 - keep_probability
 
 
@@ -47,8 +60,10 @@ def degrade(frames: Tensor, mask: Tensor, blur_kernel: int = 9, blur_sigma: floa
 
     ``D(x) = M * x + (1 - M) * GaussianBlur(x)`` on ``frames`` (B, C, F, H, W) with a boolean
     ``mask`` of the same shape. The first frame stays as it is. Kernel (odd) and sigma are in latent pixels.
-    A FirstFrameError tells that the kernel is even, an ImageError that the image is too small for it.
+    A FirstFrameError tells that the kernel is even or sigma not above 0, an ImageError that the image is too small.
     """
+    if not 0.0 < blur_sigma < inf:
+        raise FirstFrameError(f"the blur's sigma must be a finite number above 0, got {blur_sigma}")
     if blur_kernel % 2 == 0:
         raise FirstFrameError(f"the blur kernel must be odd, so that it has a centre; got {blur_kernel}")
     if min(frames.shape[-2:]) <= blur_kernel // 2:

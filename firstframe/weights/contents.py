@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FirstFrameError, WeightsError, printable
+from ..interrupt import still_wanted
 from ..modules.backend import TORCH, Backend
 from ..sites import Site
 from .config import Config, parse_config
@@ -90,7 +91,7 @@ class Contents:
 
     def check_values(self) -> None:
         """WeightsError for a tensor that is not of floating-point numbers, or where one of them is not finite."""
-        for name, tensor in self.state.items():
+        for name, tensor in still_wanted(self.state.items()):
             if tensor.dtype not in TYPES:
                 raise WeightsError(f"{self.shown(name)} is of type {tensor.dtype}; weights are floating-point numbers")
             if not is_finite(tensor):

@@ -58,6 +58,7 @@ def sample(
         ModelMismatchError: a part or the latent was made for another UNet.
         FramesError: too many frames for the motion module, or an image in a frame that the clip has not.
         InjectionError: the UNet has parts attached.
+        NotFiniteError: a step turns to NaN; names the step and the part.
     """
     scheduler = scheduler or animatediff_scheduler(parts.motion.config.betas if parts.motion else None)
     schedule = Schedule.ddim(
@@ -77,7 +78,10 @@ def sample(
             latents = start_from_image(images, settings, schedule)
             frames = injection.clean_frames if settings.hold_first_frame else ()
             held = HeldFrames.of(frames, images, schedule.noise_in(latents, images, 0))
-        return denoise(GuidedDenoiser(injection, schedule, prompts, held), latents, guidance, progress)
+        denoiser = GuidedDenoiser(injection, schedule, prompts, held)
+        clip = denoise(denoiser, latents, guidance, progress)
+        denoiser.watch.finish()
+        return clip
 
 
 @torch.no_grad()

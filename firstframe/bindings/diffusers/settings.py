@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from ...errors import FirstFrameError, FramesError
+from ...errors import FirstFrameError, FramesError, check_finite
 from ...modules.motion import BetasName
 from ...sampling.guidance import Branch, DualGuidance
+from ...sampling.prior import check_knobs
 from ...sampling.schedule import betas
 
 Progress = Callable[[int, int, Tensor], None]
@@ -97,14 +97,10 @@ class SamplingSettings:
             raise FramesError(f"a clip needs at least two frames, got {self.num_frames}")
         if self.steps < 1:
             raise FirstFrameError(f"at least one step is needed, got {self.steps}")
-        if not isfinite(self.cfg):
-            raise FirstFrameError(f"cfg must be a finite number, got {self.cfg}")
+        check_finite("cfg", self.cfg)
         if not 0 <= self.seed < 2**64:
             raise FirstFrameError(f"the seed must be from 0 to 2^64 - 1, got {self.seed}")
-        if not 0.0 < self.start_time <= 1.0:
-            raise FirstFrameError(f"start_time must be above 0 and at most 1, got {self.start_time}")
-        if not 0.0 <= self.keep_probability <= 1.0:
-            raise FirstFrameError(f"keep_probability must be from 0 to 1, got {self.keep_probability}")
+        check_knobs(self.start_time, self.keep_probability)
 
     @property
     def dual_guidance(self) -> DualGuidance:
