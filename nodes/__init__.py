@@ -8,6 +8,7 @@ from . import (
     adapter,
     color,
     content,
+    exact,
     extend,
     folders,
     guidance,
@@ -54,6 +55,7 @@ class FirstFrame(ComfyExtension):
             extend.ExtendClip,
             extend.JoinClips,
             color.ColorMatch,
+            exact.ExactFirstFrame,
             measure.Measure,
             video.SaveVideo,
         ]

@@ -72,6 +72,10 @@ AmongLast = Annotated[int, typer.Option(help="The next clip starts with the shar
 Fps = Annotated[float, typer.Option(help="Frames per second of the file.")]
 Side = Annotated[int, typer.Option(help="Pixels, a multiple of 8. The tiny model was trained at 128.")]
 HowToFit = Annotated[Fit, typer.Option(help="Crop to fill, pad, or deform.")]
+Exact = Annotated[
+    bool,
+    typer.Option(help="Frame 0 is the image itself, and detail that the autoencoder lost comes back where none moved."),
+]
 ColorMatch = Annotated[bool, typer.Option(help="Hold the colours of all frames to the image's.")]
 
 
@@ -100,10 +104,12 @@ def animate(
     height: Side = 128,
     fit: HowToFit = Fit.cover,
     color_match: ColorMatch = False,
+    exact: Exact = True,
     device: Device = "",
 ) -> None:
     """Animate an image with the tiny model: a clip, and its frames side by side in a png next to it."""
     from ..bindings.diffusers import PartScales, SamplingSettings
+    from ..clips.exact import exact_first_frame
     from ..clips.reference import prepare_image
     from ..sampling.prior import MOTION, Knobs
     from ..tiny.pipeline import animate_sequence, reference_of, sample_clip
@@ -113,25 +119,30 @@ def animate(
     prior = MOTION[motion.value] if motion else Knobs(start, keep)
     guidance = guidance_of(cfg, image_scale, text_scale)
     settings = SamplingSettings(
-        frames, steps, cfg, seed, prior.keep_probability, prior.start_time, guidance=guidance, size=(height, width)
+        frames,
+        steps,
+        cfg,
+        seed,
+        prior.keep_probability,
+        prior.start_time,
+        guidance=guidance,
+        size=(height, width),
+        scale_blur=True,
     )
     scales = PartScales(adapter=adapter * strength, retention=retention * retention_strength)
     prepared = prepare_image(image, width, height, fit.value)
     _warn([*prompts, negative], width, height)
-    model = load_model(device)
+    model, held = load_model(device), adapter or not retention
 
     def animated(first: Tensor, words: str, own: SamplingSettings) -> Tensor:
-        reference = reference_of(model, first, encode=adapter or not retention)
+        reference = reference_of(model, first, encode=held)
         with _progress_bar(words) as progress:
-            return sample_clip(model, words, own, reference, scales, negative=negative, progress=progress)
+            clip = sample_clip(model, words, own, reference, scales, negative=negative, progress=progress)
+        coloured = _in_the_colours_of(prepared, clip) if color_match else clip
+        return exact_first_frame(coloured, first[0].movedim(0, -1)) if exact and held else coloured
 
     clip = animate_sequence(animated, prepared, prompts, settings, among_last)
-    _write(
-        out,
-        _in_the_colours_of(prepared, clip) if color_match else clip,
-        fps,
-        {"version": __version__, "prompts": prompts, **asdict(scales), **asdict(settings)},
-    )
+    _write(out, clip, fps, {"version": __version__, "prompts": prompts, **asdict(scales), **asdict(settings)})
 
 
 def _one_prompt_per_clip(prompts: list[str], clips: int | None) -> list[str]:

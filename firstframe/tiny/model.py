@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
@@ -15,7 +17,7 @@ from ..modules.motion import MotionModule
 from ..modules.retention import RetentionBranch
 from ..weights import I2V_ADAPTER, MOTION_MODULE, RETENTION, load
 from .config import AUTOENCODER, NOISE_SCHEDULE, TEXT_ENCODER, UNET
-from .files import weights_file
+from .files import FOLDER, weights_file
 from .text import caption_ends, known_tokens, tokenize
 
 
@@ -70,14 +72,15 @@ def load_text_encoder(weights: dict[str, Tensor]) -> CLIPTextModel:
     return model
 
 
-def load_tiny(device: str | torch.device = "cpu") -> TinyModel:
-    """Load the shipped weights in fp32."""
+def load_tiny(device: str | torch.device = "cpu", folder: Path = FOLDER) -> TinyModel:
+    """Load the shipped weights, or those that a training run exported into a folder, in fp32."""
+    file = partial(weights_file, folder=folder)
     autoencoder, unet = AutoencoderTiny(**AUTOENCODER), UNet2DConditionModel(**UNET)
-    autoencoder.load_state_dict(load_file(weights_file("autoencoder")))
-    unet.load_state_dict(load_file(weights_file("unet")))
-    text_encoder = load_text_encoder(load_file(weights_file("text_encoder")))
-    motion, adapter = load(MOTION_MODULE, weights_file("motion_module")), load(I2V_ADAPTER, weights_file("i2v_adapter"))
-    retention = load(RETENTION, weights_file("retention"))
+    autoencoder.load_state_dict(load_file(file("autoencoder")))
+    unet.load_state_dict(load_file(file("unet")))
+    text_encoder = load_text_encoder(load_file(file("text_encoder")))
+    motion, adapter = load(MOTION_MODULE, file("motion_module")), load(I2V_ADAPTER, file("i2v_adapter"))
+    retention = load(RETENTION, file("retention"))
     parts = (autoencoder, text_encoder, unet, motion, adapter, retention)
     for part in parts:
         part.float().to(device).eval().requires_grad_(False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,6 +23,7 @@ from .precision import forward_in_bf16
 
 Loss = Callable[[Any, Any], Tensor]
 M = TypeVar("M", bound=nn.Module)
+PACE_STEPS, LEAST_STEPS = 5, 20
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,38 @@ def train(
                 saved = time.monotonic()
     state.ema.copy_to(state.weights)
     return model
+
+
+def planned_steps(folder: Path, seconds: float, pace: Callable[[], float]) -> int:
+    """How many steps a run makes in ``seconds``; a run that began keeps its number.
+
+    Args:
+        folder: of the run.
+        seconds: that it may take.
+        pace: measures the seconds of a step.
+    """
+    config = folder / "config.json"
+    if config.exists():
+        steps: int = json.loads(config.read_text("utf-8"))["steps"]
+        return steps
+    return max(LEAST_STEPS, round(seconds / pace()))
+
+
+def pace(
+    model: nn.Module, batches: Callable[[int], Any], loss: Loss, config: LoopConfig, device: torch.device
+) -> float:
+    """Seconds of a step without its update: the median of a few, after one that is not counted."""
+    model.to(device)
+    taken = []
+    with forward_in_bf16(model, device) if config.precision == "bf16" else nullcontext():
+        for step in range(PACE_STEPS + 1):
+            started = time.monotonic()
+            value = loss(model, _moved(batches(step), device))
+            torch.autograd.backward(value)
+            value.item()
+            taken.append(time.monotonic() - started)
+    model.zero_grad()
+    return statistics.median(taken[1:])
 
 
 def _moved(batch: Any, device: torch.device) -> Any:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderTiny
+from firstframe.tiny.autoencoder_loss import AutoencoderLoss
 from kornia.filters import spatial_gradient
 from kornia.losses import ssim_loss
 from torch.nn import functional
 
 from firstframe.tiny.autoencoder import start_from_thumbnail
-from firstframe.tiny.autoencoder_loss import AutoencoderLoss
 from firstframe.tiny.config import AUTOENCODER
 
 
