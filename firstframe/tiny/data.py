@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -25,6 +26,8 @@ from .text import tokenize
 
 PATH_WEIGHT = 3.0
 SHARD = 64
+Rendered = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+"""Frames (F, H, W, 3), and where the object is in any of them, (H/8, W/8)."""
 
 
 def encode_scenes(
@@ -47,14 +50,24 @@ def encode_scenes(
     if not missing:
         return
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=_one_thread) as pool:
-        for file in tqdm(missing, desc="scenes", unit=f" x {SHARD}"):
-            first = int(file.stem) * SHARD
-            rendered = pool.map(
-                partial(_rendered, sources=sources, at_dusk=at_dusk), range(first, first + SHARD), chunksize=4
-            )
+        render_one = partial(_rendered, sources=sources, at_dusk=at_dusk)
+        for file, rendered in tqdm(_rendered_ahead(pool, missing, render_one), "scenes", len(missing), unit=" files"):
             unfinished = file.with_suffix(".part")
             save_file(_encoded(rendered, autoencoder), unfinished)
             unfinished.replace(file)
+
+
+def _rendered_ahead(
+    pool: ProcessPoolExecutor, files: Sequence[Path], render_one: Callable[[int], Rendered]
+) -> Iterator[tuple[Path, Iterator[Rendered]]]:
+    """Each file with its scenes; the cores render the next one's while those of this one are encoded."""
+    ahead: deque[tuple[Path, Iterator[Rendered]]] = deque()
+    for file in files:
+        first = int(file.stem) * SHARD
+        ahead.append((file, pool.map(render_one, range(first, first + SHARD), chunksize=2)))
+        if len(ahead) > 1:
+            yield ahead.popleft()
+    yield from ahead
 
 
 def _shard_files(folder: Path, count: int) -> list[Path]:
@@ -67,16 +80,14 @@ def _one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _rendered(index: int, sources: Sources, at_dusk: bool) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def _rendered(index: int, sources: Sources, at_dusk: bool) -> Rendered:
     scene = training_scene(index)
     frames = render(scene, NUM_FRAMES, SIZE, with_flow=False, sources=sources).frames
     return dusk(frames) if at_dusk else frames, _latent_path(scene)
 
 
 @torch.inference_mode()
-def _encoded(
-    rendered: Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]], autoencoder: AutoencoderTiny
-) -> dict[str, Tensor]:
+def _encoded(rendered: Iterator[Rendered], autoencoder: AutoencoderTiny) -> dict[str, Tensor]:
     latents, ends, paths, device = [], [], [], autoencoder.device
     for frames, covered in rendered:
         pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1

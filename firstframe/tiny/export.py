@@ -13,9 +13,8 @@ from ..training.log import history
 from ..weights import I2V_ADAPTER, MOTION_MODULE, RETENTION, load, load_state_dict, save, save_state_dict
 from .autoencoder import LICENCE, SOURCE
 from .denoiser import with_adapter
-from .files import weights_file
+from .files import AUTOENCODER_FILE, PLAN_FILE, weights_file
 
-AUTOENCODER_FILE, PLAN_FILE = "autoencoder.safetensors", "plan.json"
 BASE_STAGES = ("text", "images", "clips", "whole")
 
 

@@ -16,7 +16,8 @@ from ..training.data import LatentClips
 from .autoencoder import open_autoencoder
 from .data import SHARD, encode_scenes, open_latents
 from .denoiser import shipped_base
-from .export import AUTOENCODER_FILE, PLAN_FILE, export
+from .export import export
+from .files import AUTOENCODER_FILE, PLAN_FILE
 from .recipe import Run, train_adapter, train_adapter_whole, train_base, train_look, train_retention, train_text
 from .scenes import Sources
 

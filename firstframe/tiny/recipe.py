@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +21,18 @@ from ..training.loop import LoopConfig, Loss, pace, planned_steps, train
 from ..training.losses import RetentionLoss, VideoLoss
 from ..training.start import new_adapter, new_retention
 from ..weights import RETENTION, save, save_state_dict
+from .autoencoder import open_autoencoder
 from .config import STEM_CHANNELS
 from .data import caption_batches
 from .denoiser import Denoiser, alphas_cumprod, new_base, new_motion, with_adapter
+from .files import AUTOENCODER_FILE
 from .recall import CaptionLoss, Recall, RecallingLoss, tiny_word_dropout
+from .samples import draw_samples
 from .style_lora import add_lora, lora_weights
+
+
+WATCHED = ("clips", "whole", "adapter", "adapter_whole")
+"""Stages that show sample frames while they run."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,14 @@ class Run:
         steps = planned_steps(
             self.folder / stage, self.seconds, lambda: pace(model, batches, loss, config, self.device)
         )
-        train(model, batches, loss, replace(config, steps=steps), self.folder / stage, self.device)
+        watch = partial(self._draw, stage, model) if stage in WATCHED else None
+        train(model, batches, loss, replace(config, steps=steps), self.folder / stage, self.device, watch)
+
+    def _draw(self, stage: str, model: nn.Module, step: int) -> None:
+        """What the base, with its adapter if it has one, makes of held-out scenes."""
+        autoencoder = open_autoencoder(self.folder / AUTOENCODER_FILE).to(self.device)
+        with torch.random.fork_rng():
+            draw_samples(model.state_dict(), autoencoder, self.folder / "samples" / f"{stage}_{step:05}.png")
 
     def batches(self, seed: int) -> Callable[[int], ClipBatch]:
         """Batches of the encoded scenes."""

@@ -39,6 +39,7 @@ class LoopConfig:
         weight_decay: of AdamW.
         precision: "bf16" or "no", of the model's forward pass; weights, averages and the loss stay fp32.
         save_every: seconds between two checkpoints.
+        watch_every: seconds between two looks at what the model makes.
         log_every: steps to a line of the log. Checkpoints are written with lines of the log.
         seed: every draw of a step follows from it and from the step's number.
     """
@@ -51,12 +52,19 @@ class LoopConfig:
     weight_decay: float = 1e-2
     precision: str = "bf16"
     save_every: float = 120.0
+    watch_every: float = 600.0
     log_every: int = 20
     seed: int = 0
 
 
 def train(
-    model: M, batches: Callable[[int], Any], loss: Loss, config: LoopConfig, folder: Path, device: torch.device
+    model: M,
+    batches: Callable[[int], Any],
+    loss: Loss,
+    config: LoopConfig,
+    folder: Path,
+    device: torch.device,
+    watch: Callable[[int], None] | None = None,
 ) -> M:
     """Train the parameters of ``model`` that require gradients.
 
@@ -70,6 +78,7 @@ def train(
         config: see :class:`LoopConfig`.
         folder: gets ``checkpoint.pt``, ``config.json`` and ``log.jsonl``.
         device: where everything is computed.
+        watch: told the number of steps every ``watch_every`` seconds, while the model has the averaged weights.
 
     Returns:
         The model, with the averaged weights in place.
@@ -79,7 +88,7 @@ def train(
     if checkpoint.exists():
         state.load_state_dict(torch.load(checkpoint, map_location=device, weights_only=True))
     cast = forward_in_bf16(model, device) if config.precision == "bf16" else nullcontext()
-    saved = time.monotonic()
+    saved = watched = time.monotonic()
     with cast, Log(folder, asdict(config), state.step, config.log_every) as log:
         while state.step < config.steps:
             set_seed(seed_of(DRAWS, config.seed, state.step))
@@ -91,6 +100,9 @@ def train(
             if state.step == config.steps or (line and time.monotonic() - saved >= config.save_every):
                 _save(state.state_dict(), checkpoint)
                 saved = time.monotonic()
+            if watch and line and time.monotonic() - watched >= config.watch_every:
+                state.show_average(watch)
+                watched = time.monotonic()
     state.ema.copy_to(state.weights)
     return model
 
@@ -162,6 +174,13 @@ class _State:
         self.step += 1
         rate: float = self.schedule.get_last_lr()[0]
         return rate
+
+    def show_average(self, watch: Callable[[int], None]) -> None:
+        """Call ``watch`` while the model has the averaged weights."""
+        self.ema.store(self.weights)
+        self.ema.copy_to(self.weights)
+        watch(self.step)
+        self.ema.restore(self.weights)
 
     @property
     def _parts(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Images of others that training scenes may contain, each with its licence (``sources.json``)."""
+"""Images of others that training scenes may contain, each with its licence (``tiny/sources.json``)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sources:
 
 def source_list() -> dict[str, Any]:
     """Every source with its licence, and every photograph with its author."""
-    listed: dict[str, Any] = json.loads((Path(__file__).parent / "sources.json").read_text("utf-8"))
+    listed: dict[str, Any] = json.loads((Path(__file__).parents[1] / "sources.json").read_text("utf-8"))
     return listed
 
 
