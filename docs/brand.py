@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from firstframe.tiny.pipeline import reference_of, sample_clip
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from firstframe.bindings.diffusers import SamplingSettings
+from firstframe.bindings.diffusers.pipeline import reference_of, sample_clip
 from firstframe.clips.reference import prepare_image
 from firstframe.tiny.config import SIZE
 from firstframe.tiny.model import load_tiny

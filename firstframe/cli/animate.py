@@ -20,6 +20,7 @@ from .animate_options import (
     ColorMatch,
     Content,
     Economy,
+    Exact,
     Fit,
     Fps,
     Guidance,
@@ -99,6 +100,7 @@ def animate(
     height: Side = None,
     fit: HowToFit = Fit.cover,
     color_match: ColorMatch = False,
+    exact: Exact = True,
     device: Device = "",
     passes: PassesOption = Economy.full,
     parallel: Parallel = 1.0,
@@ -159,6 +161,7 @@ def animate(
         height=height or defaults.side,
         fit=fit.value,
         color_match=color_match,
+        exact=exact,
     )
     prepared = animation.prepare(image)
     if files is None:

@@ -63,5 +63,9 @@ Parallel = Annotated[
 Rescale = Annotated[
     float, typer.Option(help="Share of the result brought back to the unguided contrast, 0 to 1; 0 is off.")
 ]
+Exact = Annotated[
+    bool,
+    typer.Option(help="Frame 0 is the image itself, and detail that the autoencoder lost comes back where none moved."),
+]
 HowToFit = Annotated[Fit, typer.Option(help="Crop to fill, pad, or deform.")]
 ColorMatch = Annotated[bool, typer.Option(help="Hold the colours of all frames to the image's.")]

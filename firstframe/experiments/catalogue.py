@@ -10,10 +10,11 @@ from ..sampling.guidance import DualGuidance
 from ..tiny.scenes.target import Look, Target, action_targets, held_out_targets
 from . import panels
 from .experiment import Case, Experiment, Report, Setup
-from .methods import COMPARED, RETAINED
+from .methods import COMPARED, MISLED, RETAINED
 
-MOTION = ("flow_score", "warping_error")
-QUALITY = ("ssim", "psnr", "first_frame_ssim", "direction_accuracy", *MOTION)
+MOTION = ("object_speed", "background_flow", "flow_score", "warping_error")
+OBJECT = ("object_ssim", "silhouette_iou")
+QUALITY = ("ssim", "psnr", "first_frame_ssim", *OBJECT, "direction_accuracy", "background_jump", *MOTION)
 ALL = (*QUALITY, "brightness_drift", "contrast_drift")
 SHOWN_SCALES = (1.0, 4.0)  # image, text
 TEXT_SCALE = 2.0  # where the image scale varies
@@ -126,7 +127,7 @@ KNOBS = Experiment(
 
 def comparison(retention: bool) -> Report:
     """``measure tiny``: text only, clean first frame and adapter, with ``retention`` also the retention branch."""
-    autoencoder = Case({"method": "autoencoder"}, "autoencoder", numbers=("ssim", "psnr"))
+    autoencoder = Case({"method": "autoencoder"}, "autoencoder", numbers=("ssim", "psnr", *OBJECT))
     target = replace(TARGET, numbers=("direction_accuracy", *MOTION))
     methods = replace(
         PARTS,
@@ -134,7 +135,7 @@ def comparison(retention: bool) -> Report:
         title="Methods compared",
         text="The first frame of the target is the image, its caption the prompt. All clips of a scene are shown at "
         f"once, eight frames a second. {_SCENES}",
-        cases=[*_methods((*COMPARED, *RETAINED) if retention else COMPARED), autoencoder, target],
+        cases=[*_methods((*COMPARED, *MISLED, *(RETAINED if retention else ()))), autoencoder, target],
         numbers=QUALITY,
         shown=4,
     )

@@ -13,6 +13,8 @@ from torch import Tensor
 from ..errors import FirstFrameError, ImageError, ModelMismatchError
 from ..shapes import fold_frames, unfold_frames
 
+FULL_SIDE = 64
+"""Latent pixels of 512 image pixels, for which the published blur is meant."""
 _MASK_STREAM = 0x46495253545F4652
 
 
@@ -42,6 +44,17 @@ def check_knobs(start_time: float, keep_probability: float) -> None:
 
 MOTION = {"subtle": Knobs(0.7, 1.0), "balanced": Knobs(0.9, 1.0), "lively": Knobs(1.0, 0.9)}
 """From less motion to more, as measured with the tiny model."""
+
+
+def scaled_blur(blur_kernel: int, blur_sigma: float, height: int, width: int) -> tuple[int, float]:
+    """Kernel and sigma of the blur on a small latent (height, width), given those on one of FULL_SIDE.
+
+    9 of 64 latent pixels soften a seventh of the image's side; on 16 latent pixels the same kernel takes more than
+    half of it and leaves a tenth of the variance, where it left half. So the kernel shrinks with the shorter side, to
+    the nearest odd number from 3 on. Larger latents keep the kernel.
+    """
+    share = min(1.0, min(height, width) / FULL_SIDE)
+    return min(blur_kernel, max(3, 2 * round((blur_kernel * share - 1) / 2) + 1)), blur_sigma * share
 
 
 def mask_generator(seed: int) -> torch.Generator:

@@ -13,6 +13,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ...clips.color import match_color
+from ...clips.exact import exact_first_frame
 from ...clips.extend import check_among_last
 from ...clips.reference import Fit, check_size, prepare_image
 from ...errors import FirstFrameError
@@ -46,6 +47,9 @@ class Animation:
         width, height: pixels, multiples of 8.
         fit: how the image is brought to that size.
         color_match: whether the colours of all frames are held to the image's.
+        exact: whether frame 0 is the image itself, as :func:`firstframe.clips.exact.exact_first_frame` makes it. Not
+            where the branch alone makes the first frame.
+        scale_blur: whether the prior's blur is scaled with the latent's size.
 
     Raises:
         FirstFrameError: a value is out of its range, before anything is loaded.
@@ -75,6 +79,8 @@ class Animation:
     height: int = 512
     fit: Fit = "cover"
     color_match: bool = False
+    exact: bool = True
+    scale_blur: bool = True
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -105,6 +111,7 @@ class Animation:
             prior.start_time,
             guidance=self._guidance,
             size=(self.height, self.width),
+            scale_blur=self.scale_blur,
         )
 
     @property
@@ -148,12 +155,15 @@ def animate_image(
     """
 
     def animated(first: Tensor, prompt: str, settings: SamplingSettings) -> Tensor:
-        reference = reference_of(model, first, encode=animation.adapter or not animation.retention)
+        held = animation.adapter or not animation.retention
+        reference = reference_of(model, first, encode=held)
         with watch(prompt) as progress:
             negative = animation.negative
-            return sample_clip(
+            clip = sample_clip(
                 model, prompt, settings, reference, animation.scales, negative=negative, progress=progress
             )
+        if animation.color_match:
+            clip = match_color(clip, image[0].movedim(0, -1))
+        return exact_first_frame(clip, first[0].movedim(0, -1)) if animation.exact and held else clip
 
-    clip = animate_sequence(animated, image, animation.prompts, animation.settings, animation.among_last)
-    return match_color(clip, image[0].movedim(0, -1)) if animation.color_match else clip
+    return animate_sequence(animated, image, animation.prompts, animation.settings, animation.among_last)

@@ -9,7 +9,7 @@ from torch import Tensor
 from ...clips.reference import Reference
 from ...errors import ModelMismatchError
 from ...sampling.guidance import DualGuidance
-from ...sampling.prior import frame_similarity_prior, mask_generator
+from ...sampling.prior import frame_similarity_prior, mask_generator, scaled_blur
 from ...sampling.schedule import Schedule
 from ...shapes import unfold_frames
 from .denoiser import GuidedDenoiser, HeldFrames
@@ -109,6 +109,7 @@ def denoise(
 def start_from_image(images: Tensor, settings: SamplingSettings, schedule: Schedule) -> Tensor:
     """The frame similarity prior of ``images`` (1, C, F, H, W) at the schedule's first step."""
     _, channels, _, height, width = images.shape
+    blur = settings.blur_kernel, settings.blur_sigma
     return frame_similarity_prior(
         images,
         _noise((channels, height, width), settings, images),
@@ -116,8 +117,7 @@ def start_from_image(images: Tensor, settings: SamplingSettings, schedule: Sched
         schedule.sigmas[0],
         settings.keep_probability,
         mask_generator(settings.seed),
-        settings.blur_kernel,
-        settings.blur_sigma,
+        *(scaled_blur(*blur, height, width) if settings.scale_blur else blur),
     )
 
 
