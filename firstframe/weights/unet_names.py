@@ -61,13 +61,15 @@ def _resnet(theirs: str, host: str) -> dict[str, str]:
     return {f"{theirs}.{one}": f"{host}.{other}" for one, other in _RESNET.items()}
 
 
-def unet_tensors(state: Mapping[str, Tensor], names: UNetNames) -> dict[str, Tensor]:
+def unet_tensors(state: Mapping[str, Tensor], names: UNetNames, config: UNetConfig | None = None) -> dict[str, Tensor]:
     """The UNet's own tensors in ``state``, which has the names of either, under ``names``; all others are left out.
+
+    ``config`` is that of Stable Diffusion 1.5 or of SDXL, by the tensors, if not given.
 
     WeightsError where there is no UNet of Stable Diffusion 1.5 or SDXL in it.
     """
     bare = {name.removeprefix(HOST_PREFIX): tensor for name, tensor in state.items()}
-    to_host = host_modules(SDXL if _OF_SDXL & bare.keys() else SD15)
+    to_host = host_modules(config or (SDXL if _OF_SDXL & bare.keys() else SD15))
     to_diffusers = {host: theirs for theirs, host in to_host.items()}
     unet = bare if "conv_in.weight" in bare else _renamed(bare, to_diffusers)
     unet = {name: tensor for name, tensor in unet.items() if re.fullmatch(UNET, name)}
