@@ -89,11 +89,6 @@ class I2VAdapter(SiteModules[CrossFrameAttention]):
         self.heads = heads
         self.own_projections = own_projections
 
-    @property
-    def finest_level(self) -> int:
-        """The first level of the UNet with an attention, from 0: 1 in SDXL."""
-        return min((site.block for site in self if site.stage == "down"), default=0)
-
     def copy_queries(self, base_query: Callable[[Site], Tensor]) -> None:
         """Initialise for training: every ``W_Q'`` from ``base_query(site)`` (C, C), every ``W_O'`` zero."""
         for site in self:

@@ -148,7 +148,8 @@ def reference() -> Reference:
 def small_controlnet(config: UNetConfig = SMALL) -> comfy.controlnet.ControlNet:
     """A stock ControlNet for it, with random weights, its output projections among them."""
     settings = {**host_config(config).unet_config, "hint_channels": 3, "dtype": torch.float32}
-    settings.pop("out_channels", None)
+    for name in ("out_channels", "transformer_depth_output"):
+        settings.pop(name, None)
     network = comfy.cldm.cldm.ControlNet(**settings, operations=comfy.ops.disable_weight_init, device="cpu")
     return comfy.controlnet.ControlNet(
         randomise(network.eval(), 11), load_device=comfy.model_management.get_torch_device()

@@ -13,6 +13,7 @@ import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfyui_firstframe_pack.firstframe.bindings.comfy.adapter import apply_adapter
+from comfyui_firstframe_pack.firstframe.bindings.comfy.build import host_config
 from comfyui_firstframe_pack.firstframe.bindings.comfy.first_frame import hold_first_frame
 from comfyui_firstframe_pack.firstframe.bindings.comfy.guidance import DualGuider
 from comfyui_firstframe_pack.firstframe.bindings.comfy.image_tokens import apply_image_tokens, with_tokens
@@ -37,6 +38,7 @@ from small import (
     reference,
     reference_latent,
     small_adapter,
+    small_controlnet,
     small_motion,
     small_retention,
     start_latent,
@@ -44,16 +46,14 @@ from small import (
 from small_sdxl import (
     IMAGE_TOKENS,
     SMALL_SDXL,
-    host_model,
     prompt,
     prompts,
     small_image_tokens,
     small_sdxl,
-    small_sdxl_controlnet,
 )
 from torch import Tensor
 
-pytestmark = pytest.mark.feature("SDXL: all parts")
+pytestmark = pytest.mark.feature("SDXL: all modules")
 
 MOTIONS = {
     "AnimateDiff": {"mid": False, "norm_over_frames": True, "betas": "animatediff_sdxl"},
@@ -79,7 +79,9 @@ def retained(both: list[Any], trained: bool = True, strength: float = 1.0) -> li
 
 def test_the_table_is_that_of_the_hosts_own_unet() -> None:
     """All transformer blocks of SDXL at its full size, and no other."""
-    unet = host_model(SDXL, device="meta").diffusion_model
+    description = host_config(SDXL)
+    description.set_inference_dtype(torch.float32, None)
+    unet = description.get_model({}, device=torch.device("meta")).diffusion_model
     blocks = {
         id(block): (block.attn1.to_q.in_features, block.attn1.heads)
         for module in unet.modules()
@@ -241,7 +243,7 @@ def test_windows_are_as_long_as_a_motion_module_has_positions() -> None:
     assert torch.allclose(clip[0], reference_latent()[0], atol=1e-5)
 
 
-@pytest.mark.feature("SDXL: LoRA and ControlNet before and behind our parts")
+@pytest.mark.feature("SDXL: LoRA and ControlNet before and behind ours")
 def test_a_lora_before_and_behind() -> None:
     """Of the base's self-attention, whose keys and values the adapter reads."""
     key = "diffusion_model.input_blocks.5.1.transformer_blocks.1.attn1.to_k.weight"
@@ -259,10 +261,10 @@ def test_a_lora_before_and_behind() -> None:
     assert not torch.allclose(before, sample(image_to_video(base)), rtol=1e-2)
 
 
-@pytest.mark.feature("SDXL: LoRA and ControlNet before and behind our parts")
+@pytest.mark.feature("SDXL: LoRA and ControlNet before and behind ours")
 def test_a_controlnet_before_and_behind_the_branch() -> None:
     hints = torch.rand(FRAMES, 8 * SIDE, 8 * SIDE, 3, generator=torch.Generator().manual_seed(3))
-    model, control = image_to_video(small_sdxl()), small_sdxl_controlnet()
+    model, control = image_to_video(small_sdxl()), small_controlnet(SMALL_SDXL)
     behind = [controlled(one, hints, control) for one in retained(prompts())]
     before = retained([controlled(one, hints, control) for one in prompts()])
     clips = [sample(model, both) for both in (before, behind)]

@@ -95,7 +95,8 @@ def as_the_authors_pool(name: str, unet: nn.Module) -> Callable[[Any, bool], Cal
 
 
 def sample(model: ModelPatcher) -> Tensor:
-    return ksample(model, prompts=prompts(), steps=2)
+    """From within the schedule: at its beginning the host adds another noise than ours, see ``motion_schedule``."""
+    return ksample(model, prompts=prompts(), steps=2, denoise=0.9)
 
 
 @row("AnimateDiff-Evolved: motion modules for SDXL equal ours on the same files", ANIMATEDIFF_EVOLVED)
@@ -108,5 +109,5 @@ def test_equal_on_the_same_file(files: Path, base: ModelPatcher, name: str, monk
     factory = as_the_authors_pool(name, base.model.diffusion_model)
     monkeypatch.setattr(module_of(ANIMATEDIFF_EVOLVED, ".animatediff.sampling"), "groupnorm_mm_factory", factory)
     clip = sample(ours)
-    assert relative_error(sample(evolved), clip) < 1e-3
+    assert relative_error(sample(evolved), clip) < 3e-4
     assert relative_error(sample(base), clip) > 0.05, "the motion module does something"

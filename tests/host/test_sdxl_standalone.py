@@ -67,7 +67,7 @@ def standalone_unet() -> UNet2DConditionModel:
         addition_time_embed_dim=256,
         projection_class_embeddings_input_dim=SMALL_SDXL.pooled_channels,
     )
-    unet.load_state_dict(diffusers_weights(small_sdxl()))
+    unet.load_state_dict(diffusers_weights())
     return unet.eval().requires_grad_(False)
 
 

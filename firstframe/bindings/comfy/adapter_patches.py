@@ -78,6 +78,11 @@ class AdapterPatches:
     view: View
     kept: dict[nn.Module, Tensor]
 
+    @property
+    def finest_level(self) -> int:
+        """The highest resolution with attention: how often the latent is halved before it."""
+        return min((site.block for site in self.adapter if site.stage == "down"), default=0)
+
     def added_to(self, options: dict[str, Any]) -> dict[str, Any]:
         """A copy of the transformer options with the patches: first to see the states, last to add to them."""
         patches = options.get("patches", {})
@@ -121,7 +126,7 @@ class AdapterPatches:
             else:
                 clean = _softened(_clean(states[rows], view), size, view.detail)
                 key, value = self.adapter[site].project(clean, attention)
-            if view.fast and level_of(view.latent, size) == self.adapter.finest_level:
+            if view.fast and level_of(view.latent, size) == self.finest_level:
                 key, value = _halved(key, size), _halved(value, size)
             residual = self.adapter(site, _clips(states[rows], view), key, value, view.strength)
             if view.weights is not None:
