@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from typer.testing import CliRunner
 
 from firstframe.bindings.diffusers.vision import MEAN, STD
@@ -26,6 +26,9 @@ from firstframe.evaluation.pairs import Pair, find_pairs
 from firstframe.evaluation.run import Weights, evaluate
 from firstframe.evaluation.sets import c3d_probabilities, frechet_distance, i3d_features, inception_score
 from firstframe.weights.files import save_state_dict
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for what the tests share
+from small_checkpoint import small_vision
 
 CPU = torch.device("cpu")
 SIDE, FRAMES = 64, 12
@@ -46,12 +49,7 @@ def lossless(path: Path, frames: Tensor) -> Path:
 @pytest.fixture(scope="module")
 def vision(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """CLIP's image encoder with its projection, small, in transformers' names."""
-    torch.manual_seed(0)
-    config = CLIPVisionConfig(
-        hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=16, image_size=28, patch_size=14,
-        projection_dim=16, hidden_act="quick_gelu",
-    )  # fmt: skip
-    state = CLIPVisionModelWithProjection(config).state_dict()
+    state = small_vision().state_dict()
     file = tmp_path_factory.mktemp("clip") / "model.safetensors"
     save_file({name: 5 * tensor for name, tensor in state.items()}, file)
     return file
@@ -103,10 +101,9 @@ def test_clip_embeddings_are_those_of_transformers(vision: Path) -> None:
     images = torch.rand(2, 28, 28, 3).mul(255).round() / 255
     pixels = images.movedim(-1, 1)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    config = embedding.encoder.config
-    model = CLIPVisionModelWithProjection(CLIPVisionConfig(**{**config.to_dict(), "projection_dim": 16}))
+    model = small_vision()
     model.load_state_dict(load_file(vision))
-    expected = functional.normalize(model.eval()((pixels - mean) / std).image_embeds, dim=-1)
+    expected = functional.normalize(model((pixels - mean) / std).image_embeds, dim=-1)
     torch.testing.assert_close(embedding(images), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -64,7 +64,7 @@ class SD15Model:
     Attributes:
         device: where clips are computed.
         offload: whether each network waits on the CPU until it is its turn: text encoder, image encoder, VAE, UNet
-            with its parts. Without it all are on the device at once.
+            with its parts. Without it, each stays on the device once it was there.
     """
 
     checkpoint: Checkpoint
@@ -154,7 +154,7 @@ def load_model(
         device: where clips are computed.
         dtype: of UNet, parts and text encoder; by default fp16 on CUDA and fp32 elsewhere. VAE and image encoder are
             kept in fp32.
-        offload: see :class:`SD15Model`. With it, and with fp16, a clip of 16 frames of 512 x 512 fits into 8 GB.
+        offload: see :class:`SD15Model`.
 
     Raises:
         WeightsError: a file cannot be read, or is not what it is given for.
