@@ -60,7 +60,8 @@ class TinyModel:
 
     def prompts(self, prompt: str, negative: str, features: ImageFeatures | None = None) -> Prompts:
         """Text states of both."""
-        return Prompts(*self.encode_text([prompt, negative]).chunk(2))
+        text, no_text = self.encode_text([prompt, negative]).chunk(2)
+        return Prompts(text, no_text)
 
     def features(self, image: Tensor) -> ImageFeatures | None:
         """The tiny model has no content adapter."""

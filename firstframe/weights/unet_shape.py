@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..sites import UNetConfig
-from .kinds import SD15_HEADS
+from ..sites import SD15, UNetConfig
 from .unet_names import HOST_PREFIX
 
 CONTEXT = re.compile(r"(middle_block\.1|mid_block\.attentions\.0)\.transformer_blocks\.0\.attn2\.to_k\.weight")
@@ -32,7 +31,7 @@ def read_unet_config(state: Mapping[str, Tensor]) -> UNetConfig:
     _check_family(unet, first)
     levels = _diffusers_levels(unet) if "conv_in.weight" in unet else _ldm_levels(unet)
     widths, attention = zip(*levels[1], strict=True)
-    return UNetConfig(widths, levels[0], attention, SD15_HEADS, context.shape[1], first.shape[1])
+    return UNetConfig(widths, levels[0], attention, SD15.num_heads, context.shape[1], first.shape[1])
 
 
 def _check_family(unet: Mapping[str, Tensor], first: Tensor) -> None:

@@ -85,8 +85,9 @@ class SD15Model:
 
     @property
     def scheduler(self) -> DDIMScheduler:
-        """AnimateDiff's noise schedule, with what the checkpoint predicts."""
-        return animatediff_scheduler(self.checkpoint.prediction_type)
+        """The motion module's noise schedule, with what the checkpoint predicts."""
+        name = self.parts.motion.config.betas if self.parts.motion else None
+        return animatediff_scheduler(name, self.checkpoint.prediction_type)
 
     @property
     def attached(self) -> list[nn.Module]:
@@ -109,8 +110,8 @@ class SD15Model:
         if features is None:
             raise FirstFrameError("the content adapter needs a reference with features: make it with reference_of")
         with self._there(self.content.resampler), torch.no_grad():
-            tokens = [self.content.resampler(one.to(self.device)) for one in (features.image, features.null)]
-        return Prompts(*(torch.cat([a, b.to(a)], dim=1) for a, b in zip((text, none), tokens, strict=True)))
+            image, null = (self.content.resampler(one.to(self.device)) for one in (features.image, features.null))
+        return Prompts(torch.cat([text, image.to(text)], dim=1), torch.cat([none, null.to(none)], dim=1))
 
     def features(self, image: Tensor) -> ImageFeatures | None:
         """What the image encoder sees in an image (1, 3, H, W) in [0, 1]."""
