@@ -22,6 +22,7 @@ _HOMES = {
         "inject",
         "sample",
     ),
+    "bindings.diffusers.animate": ("Animation", "animate_image"),
     "bindings.diffusers.models": ("ModelFiles", "load_model"),
     "bindings.diffusers.pipeline": ("VideoModel", "animate_sequence", "reference_of", "sample_clip"),
     "clips.color": ("match_color",),

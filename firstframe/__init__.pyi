@@ -10,6 +10,7 @@ from .bindings.diffusers import (
     inject as inject,
     sample as sample,
 )
+from .bindings.diffusers.animate import Animation as Animation, animate_image as animate_image
 from .bindings.diffusers.models import ModelFiles as ModelFiles, load_model as load_model
 from .bindings.diffusers.pipeline import (
     VideoModel as VideoModel,

@@ -27,7 +27,9 @@ ROOMS = [
     "training",
     "tiny",
     "experiments",
+    "evaluation",
     "queue",
+    "batch",
     "cli",
 ]
 CORE = {"torch", "einops", "kornia", "safetensors"}

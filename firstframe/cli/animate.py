@@ -135,6 +135,8 @@ def animate(
         clip_vision=clip_vision,
         vae=vae,
     )
+    if files and retention and not retention_branch:
+        raise FirstFrameError("--retention is the tiny model's branch; with a checkpoint give --retention-branch FILE")
     defaults = TINY if files is None else SD15
     animation = Animation(
         tuple(_one_prompt_per_clip(prompt, clips)),

@@ -16,18 +16,41 @@ if TYPE_CHECKING:
     from ..bindings.diffusers.pipeline import VideoModel
 
 
-def _file(help: str, *names: str) -> Any:
-    return Annotated[Path | None, typer.Option(*names, help=help, metavar="FILE")]
-
-
-CheckpointFile = _file("Stable Diffusion 1.5 or a model made from it, in one file. Without it, the tiny model is used.")
-MotionFile = _file("AnimateDiff's motion module v1, v2 or v3, AnimateLCM's, or one of your own.")
-AdapterFile = _file("An I2V adapter.", "--i2v-adapter")
-RetentionFile = _file("A frame retention branch. Its motion module is used if it has one.", "--retention-branch")
-ContentFile = _file("IP-Adapter Plus, which also needs --clip-vision.", "--content-adapter")
-ProjectionsFile = _file("Where the content adapter's projections are, if not in its own file.", "--projections")
-VisionFile = _file("CLIP's image encoder ViT-H, for --content-adapter.", "--clip-vision")
-VaeFile = _file("A VAE in place of the checkpoint's.", "--vae")
+CheckpointFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Stable Diffusion 1.5 or a model made from it, in one file. Without it, the tiny model is used.",
+        metavar="FILE",
+    ),
+]
+MotionFile = Annotated[
+    Path | None,
+    typer.Option(help="AnimateDiff's motion module v1, v2 or v3, AnimateLCM's, or one of your own.", metavar="FILE"),
+]
+AdapterFile = Annotated[Path | None, typer.Option("--i2v-adapter", help="An I2V adapter.", metavar="FILE")]
+RetentionFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--retention-branch",
+        help="A frame retention branch. Its motion module is used if no other is given.",
+        metavar="FILE",
+    ),
+]
+ContentFile = Annotated[
+    Path | None,
+    typer.Option("--content-adapter", help="IP-Adapter Plus, which also needs --clip-vision.", metavar="FILE"),
+]
+ProjectionsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--projections", help="Where the content adapter's projections are, if not in its own file.", metavar="FILE"
+    ),
+]
+VisionFile = Annotated[
+    Path | None,
+    typer.Option("--clip-vision", help="CLIP's image encoder ViT-H, for --content-adapter.", metavar="FILE"),
+]
+VaeFile = Annotated[Path | None, typer.Option("--vae", help="A VAE in place of the checkpoint's.", metavar="FILE")]
 Loras = Annotated[
     list[str],
     typer.Option("--lora", help="A LoRA and its strength (1 if not given). May be repeated.", metavar="FILE:STRENGTH"),

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from nodes import CLIPTextEncode, VAEDecode
 
-pytestmark = pytest.mark.feature("Equal to the command line's result, weights of your own")
+pytestmark = pytest.mark.feature("Equal to the command line's result")
 
 PROMPT, NEGATIVE, SIDE, FRAMES, STEPS, SEED = "a red fish swims to the left, isn't it?", "blurry", 64, 4, 4, 7
 WHOLE = ("adapter", "retention", "content", "lora")

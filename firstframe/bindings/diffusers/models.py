@@ -64,7 +64,7 @@ class SD15Model:
     Attributes:
         device: where clips are computed.
         offload: whether each network waits on the CPU until it is its turn: text encoder, image encoder, VAE, UNet
-            with its parts. Without it all are on the device at once.
+            with its parts. Without it, each stays on the device once it was there.
     """
 
     checkpoint: Checkpoint
@@ -86,8 +86,8 @@ class SD15Model:
     @property
     def scheduler(self) -> DDIMScheduler:
         """The motion module's noise schedule, with what the checkpoint predicts."""
-        betas = self.parts.motion.config.betas if self.parts.motion else None
-        return animatediff_scheduler(betas, self.checkpoint.prediction_type)
+        name = self.parts.motion.config.betas if self.parts.motion else None
+        return animatediff_scheduler(name, self.checkpoint.prediction_type)
 
     @property
     def attached(self) -> list[nn.Module]:
@@ -110,9 +110,8 @@ class SD15Model:
         if features is None:
             raise FirstFrameError("the content adapter needs a reference with features: make it with reference_of")
         with self._there(self.content.resampler), torch.no_grad():
-            tokens = [self.content.resampler(one.to(self.device)) for one in (features.image, features.null)]
-        seen, unseen = (torch.cat([a, b.to(a)], dim=1) for a, b in zip((text, none), tokens, strict=True))
-        return Prompts(seen, unseen)
+            image, null = (self.content.resampler(one.to(self.device)) for one in (features.image, features.null))
+        return Prompts(torch.cat([text, image.to(text)], dim=1), torch.cat([none, null.to(none)], dim=1))
 
     def features(self, image: Tensor) -> ImageFeatures | None:
         """What the image encoder sees in an image (1, 3, H, W) in [0, 1]."""
@@ -156,7 +155,7 @@ def load_model(
         device: where clips are computed.
         dtype: of UNet, parts and text encoder; by default fp16 on CUDA and fp32 elsewhere. VAE and image encoder are
             kept in fp32.
-        offload: see :class:`SD15Model`. With it, and with fp16, a clip of 16 frames of 512 x 512 fits into 8 GB.
+        offload: see :class:`SD15Model`.
 
     Raises:
         WeightsError: a file cannot be read, or is not what it is given for.

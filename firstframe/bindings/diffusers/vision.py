@@ -14,14 +14,16 @@ from ...errors import WeightsError
 from ...weights.files import load_state_dict
 from .filling import fill
 
-HEADS = 16
+HEADS = {768: 12}
+MOST_HEADS = 16
+"""ViT-B has 12 heads, all larger ones have 16."""
 GELU_WIDTH = 1280
-"""ViT-H was trained with the exact GELU, ViT-L with CLIP's quick one."""
+"""ViT-H was trained with the exact GELU, the smaller ones with CLIP's quick one."""
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 PENULTIMATE = -2
 
 
-def load_vision(path: Path | str, num_heads: int = HEADS) -> CLIPVisionModel:
+def load_vision(path: Path | str) -> CLIPVisionModel:
     """The image encoder in a file in transformers' names, for example ViT-H as IP-Adapter publishes it, in fp32.
 
     Raises:
@@ -37,7 +39,7 @@ def load_vision(path: Path | str, num_heads: int = HEADS) -> CLIPVisionModel:
         hidden_size=width,
         intermediate_size=state["encoder.layers.0.mlp.fc1.weight"].shape[0],
         num_hidden_layers=len({name.split(".")[2] for name in state if name.startswith("encoder.layers.")}),
-        num_attention_heads=num_heads,
+        num_attention_heads=HEADS.get(width, MOST_HEADS),
         patch_size=positions,
         image_size=positions * int((len(state["embeddings.position_embedding.weight"]) - 1) ** 0.5),
         hidden_act="gelu" if width >= GELU_WIDTH else "quick_gelu",
@@ -58,14 +60,14 @@ def see(encoder: CLIPVisionModel, image: Tensor) -> ImageFeatures:
 
     "No image" is all zeros where the encoder takes its pixels, as IP-Adapter was trained (arXiv 2308.06721, 3.3).
     """
-    pixels = _pixels(image.float(), encoder.config.image_size).to(encoder.device, encoder.dtype)
+    pixels = clip_pixels(image.float(), encoder.config.image_size).to(encoder.device, encoder.dtype)
     both = torch.cat([pixels, torch.zeros_like(pixels)])
     states: Tensor = encoder(both, output_hidden_states=True).hidden_states[PENULTIMATE]
     return ImageFeatures(*states.chunk(2))
 
 
-def _pixels(image: Tensor, size: int) -> Tensor:
-    """The middle square as CLIP takes it, (1, 3, size, size), rounded to 8 bits as the host does."""
+def clip_pixels(image: Tensor, size: int) -> Tensor:
+    """The middle square of images (B, 3, H, W) as CLIP takes it, rounded to 8 bits as the host does."""
     height, width = image.shape[-2:]
     if (height, width) != (size, size):
         scale = size / min(height, width)
