@@ -19,6 +19,7 @@ from . import (
     retention,
     sampler,
     strength,
+    train,
     video,
     video_prior,
     windows,
@@ -55,5 +56,7 @@ class FirstFrame(ComfyExtension):
             extend.JoinClips,
             color.ColorMatch,
             measure.Measure,
+            train.TrainAdapter,
+            train.TrainRetention,
             video.SaveVideo,
         ]

@@ -14,11 +14,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ..errors import FirstFrameError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 TINY = "tiny"
 
 
@@ -227,6 +222,10 @@ def read_config(file: Path) -> TrainingConfig:
     Raises:
         FirstFrameError: naming the file, the key, its value, and what is expected.
     """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     try:
         content = tomllib.loads(file.read_text("utf-8"))
         return TrainingConfig.model_validate(_with_defaults(content), context={"folder": file.parent})
