@@ -118,16 +118,45 @@ def graph(kind: str, file: str) -> dict[str, Any]:
     }
 
 
+def _then_sample(nodes: dict[str, Any], kind: str) -> None:
+    """Add what makes a clip with the part that was trained."""
+    size = {"width": 64, "height": 64}
+    nodes["8"] = {"class_type": "FirstFrameExamplePicture", "inputs": {}}
+    nodes["9"] = {
+        "class_type": "FirstFrameEncodeReference",
+        "inputs": {"image": ["8", 0], "vae": ["1", 2], **size, "fit": "cover"},
+    }
+    model, positive, negative = ["1", 0], ["5", 0], ["5", 0]
+    if kind == "Adapter":
+        applied = {
+            "model": model,
+            "adapter": ["6", 0],
+            "reference": ["9", 0],
+            "strength": 1.0,
+            "hold_first_frame": True,
+        }
+        nodes["10"], model = {"class_type": "FirstFrameApplyAdapter", "inputs": applied}, ["10", 0]
+    else:
+        both = {"positive": positive, "negative": negative, "retention": ["6", 0], "reference": ["9", 0]}
+        strength = {"strength": 1.0, "start_percent": 0.0, "end_percent": 1.0}
+        nodes["10"] = {"class_type": "FirstFrameApplyRetention", "inputs": {**both, **strength}}
+        positive, negative = ["10", 0], ["10", 1]
+    nodes["11"] = {"class_type": "EmptyLatentImage", "inputs": {**size, "batch_size": 4}}
+    sampler = {"seed": 1, "steps": 2, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    links = {"model": model, "positive": positive, "negative": negative, "latent_image": ["11", 0]}
+    nodes["14"] = {"class_type": "KSampler", "inputs": {**sampler, **links}}
+    nodes["15"] = {"class_type": "VAEDecode", "inputs": {"samples": ["14", 0], "vae": ["1", 2]}}
+    nodes["16"] = {"class_type": "PreviewImage", "inputs": {"images": ["15", 0]}}
+
+
 @pytest.mark.feature("Training on Make Training Dataset")
 @pytest.mark.parametrize("kind", ["Adapter", "Retention"])
 def test_a_part_is_trained_and_used_in_one_graph(server: Server, kind: str) -> None:
-    if LOADER not in server.get("/object_info"):
+    if LOADER not in server.get("object_info"):
         pytest.skip("this ComfyUI has no nodes for datasets of videos")
     write_clips(server.base / "input" / "training_clips")
     nodes = graph(kind, f"my {kind}")
-    nodes["8"] = {"class_type": "FirstFrameExampleImage", "inputs": {}}
-    example = next(name for name in server.get("/object_info") if name.startswith("FirstFrameExample"))
-    nodes["8"]["class_type"] = example
+    _then_sample(nodes, kind)
     progress = []
     outcome = server.run(nodes, lambda event, data: progress.append(data) if event == "progress" else None)
     assert outcome.event == "execution_success", outcome.data
@@ -135,12 +164,13 @@ def test_a_part_is_trained_and_used_in_one_graph(server: Server, kind: str) -> N
     told = json.loads(load_metadata(file)["firstframe.training"])
     assert told["steps"] == 3 and told["clips"] == 2 and told["kind"] == kind.lower()
     assert outcome.outputs["6"]["images"] and outcome.outputs["7"]["images"]
+    assert outcome.outputs["16"]["images"]
     assert {data["value"] for data in progress if data.get("node") == "6"} >= {1, 2, 3}
 
 
 @pytest.mark.feature("Training on Make Training Dataset")
 def test_a_cancelled_training_saves_nothing(server: Server) -> None:
-    if LOADER not in server.get("/object_info"):
+    if LOADER not in server.get("object_info"):
         pytest.skip("this ComfyUI has no nodes for datasets of videos")
     write_clips(server.base / "input" / "training_clips")
     nodes = graph("Adapter", "cancelled")

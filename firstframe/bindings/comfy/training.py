@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from ...shapes import fold_frames, unfold_frames
 from ...sites import UNetConfig
 from ...weights.unet_names import HOST_PREFIX, unet_tensors
 from ...weights.unet_shape import read_unet_config
-from .adapter_patches import AdapterPatches, View, projections_kept
+from .adapter_patches import AdapterPatches, View
 from .motion import MOTION_KEY, injected_motion
 from .sites import transformer_at, unet_of
 
@@ -85,10 +85,10 @@ def frozen_base(model: ModelPatcher) -> FrozenBase:
     device, sampling = comfy.model_management.get_torch_device(), model.get_model_object("model_sampling")
     loaded = [_unpaged(part) for part in (model, parts[0])]
     comfy.model_management.load_models_gpu(loaded, force_full_load=True)
-    alphas_cumprod = (1 / (sampling.sigmas.clone().float() ** 2 + 1)).to(device)
-    predicts_velocity = isinstance(sampling, comfy.model_sampling.V_PREDICTION)
-    unet, motion = (_copied(module, device) for module in (loaded[0].model.diffusion_model, loaded[1].model))
-    return FrozenBase(unet, motion, alphas_cumprod, predicts_velocity)
+    with torch.inference_mode(False):
+        alphas_cumprod = (1 / (sampling.sigmas.clone().float() ** 2 + 1)).to(device)
+        unet, motion = (_copied(module, device) for module in (loaded[0].model.diffusion_model, loaded[1].model))
+    return FrozenBase(unet, motion, alphas_cumprod, isinstance(sampling, comfy.model_sampling.V_PREDICTION))
 
 
 def _unpaged(part: ModelPatcher) -> ModelPatcher:
@@ -98,7 +98,7 @@ def _unpaged(part: ModelPatcher) -> ModelPatcher:
 
 
 def _copied(module: Any, device: torch.device) -> Any:
-    """With weights of its own, which are none of inference mode, in the type that trains."""
+    """With weights of its own, in the type that trains. Copies are no tensors of inference mode."""
     return copy.deepcopy(module).to(device, training_type(device)).requires_grad_(False).eval()
 
 
@@ -130,8 +130,8 @@ class ClipUNet:
         rows, steps = fold_frames(noisy).to(dtype), timestep.repeat_interleave(num_frames)
         words = text.repeat_interleave(num_frames, 0).to(dtype)
         control = self._control(noisy, timestep, text, images)
-        moving = injected_motion(self.base.unet, self.base.motion, num_frames, 1.0)
-        with self._autocast(), moving, self._options(noisy) as options:
+        options = self._options(noisy)
+        with self._autocast(), injected_motion(self.base.unet, self.base.motion, num_frames, 1.0):
             output = self.base.unet(rows, steps, context=words, control=control, transformer_options=options)
         return unfold_frames(output, num_frames).float()
 
@@ -148,13 +148,10 @@ class ClipUNet:
             residuals = self.part(noisy, timestep, text, self.part.encode(images))
         return {"middle": [], "output": list(residuals)}
 
-    @contextmanager
-    def _options(self, noisy: Tensor) -> Iterator[dict[str, Any]]:
+    def _options(self, noisy: Tensor) -> dict[str, Any]:
+        """The adapter projects its keys and values itself: the base's own are gone where activations are recomputed."""
         if not isinstance(self.part, I2VAdapter):
-            yield {}
-            return
-        view = View(
-            noisy.shape[2], (noisy.shape[3], noisy.shape[4]), seeing=[slice(0, noisy.shape[0] * noisy.shape[2])]
-        )
-        with projections_kept(self.base.unet, self.part) as kept:
-            yield AdapterPatches(self.base.unet, self.part, view, kept).added_to({})
+            return {}
+        clips, _, num_frames, height, width = noisy.shape
+        view = View(num_frames, (height, width), seeing=[slice(0, clips * num_frames)])
+        return AdapterPatches(self.base.unet, self.part, view, {}).added_to({})
