@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from material import base_of, configuration, moving_square, write_models
 
 OVERFIT: list[tuple[Kind, dict[str, Any], float, int]] = [
-    ("adapter", {}, 0.1, 150),
+    ("adapter", {}, 0.1, 120),
     ("retention", {}, 0.01, 150),
-    ("retention", {"temporal": True}, 0.01, 100),
+    ("retention", {"temporal": True}, 0.01, 80),
 ]
-NEAR_ZERO = 0.1
+NEAR_ZERO = 0.15
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def new(folder: Path, kind: Kind, **train: Any) -> tuple[Target, Batch, Objectiv
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "train", "rate", "steps"), OVERFIT)
 def test_one_clip_is_learned(folder: Path, kind: Kind, train: dict[str, Any], rate: float, steps: int) -> None:
-    """One clip with one noise: the loss falls to a tenth or less, on a base that was never trained."""
+    """One clip with one noise: the loss falls to 15 % or less, on a small base that was never trained."""
     target, batch, objective = new(folder, kind, **train)
     optimiser = torch.optim.AdamW(target.weights.values(), lr=rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
