@@ -22,6 +22,7 @@ from . import (
     retention,
     sampler,
     strength,
+    train,
     video,
     video_prior,
     windows,
@@ -60,6 +61,8 @@ class FirstFrame(ComfyExtension):
             color.ColorMatch,
             exact.ExactFirstFrame,
             measure.Measure,
+            train.TrainAdapter,
+            train.TrainRetention,
             video.SaveVideo,
             load.LoadMotionAndAdapter,
         ]

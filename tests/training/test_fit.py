@@ -45,7 +45,7 @@ def training(kind: Kind, config: TrainingConfig) -> Training:
 
 def configured(folder: Path, run: Path, **train: Any) -> TrainingConfig:
     settings = {"max_train_steps": 4, "log_every_n_steps": 1, "save_every_n_steps": 2, "output_dir": run}
-    return configuration(folder, folder / "clips", **settings, **train)
+    return configuration(folder, folder / "clips", **{**settings, **train})
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -65,11 +65,8 @@ def test_only_what_is_to_be_trained_changes_and_is_saved(
     run = training(kind, config)
     before = {name: weight.clone() for name, weight in run.target.denoiser.state_dict().items()}
     assert run.run(resume=False) == 4
-    changed = {
-        name.split(".")[0]
-        for name, weight in run.target.denoiser.state_dict().items()
-        if not weight.equal(before[name])
-    }
+    after = run.target.denoiser.state_dict()
+    changed = {name.split(".")[0] for name, weight in after.items() if not weight.equal(before[name])}
     assert changed == {kind} | ({"motion"} if temporal else set())
     file = tmp_path / f"{kind}.safetensors"
     saved = load(I2V_ADAPTER if kind == "adapter" else RETENTION, file)
@@ -82,9 +79,10 @@ def test_only_what_is_to_be_trained_changes_and_is_saved(
         assert load(MOTION_MODULE, file).widths == run.base.motion.widths
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"gradient_accumulation_steps": 2, "ema_decay": 0.9, "lr_scheduler": "cosine"}]
-)
+ACCUMULATED = {"gradient_accumulation_steps": 2, "ema_decay": 0.9, "lr_scheduler": "cosine"}
+
+
+@pytest.mark.parametrize("options", [{}, ACCUMULATED])
 def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
@@ -195,10 +193,8 @@ def test_a_run_is_neither_overwritten_nor_mixed_with_another(folder: Path, tmp_p
 
 
 def test_recomputed_activations_have_the_same_gradients(folder: Path, tmp_path: Path) -> None:
-    runs = {
-        flag: configured(folder, tmp_path / str(flag), gradient_checkpointing=flag, temporal=True) for flag in (0, 1)
-    }
-    for config in runs.values():
+    for flag in (False, True):
+        config = configured(folder, tmp_path / str(flag), gradient_checkpointing=flag, temporal=True)
         training("retention", config).run(resume=False)
     plain, recomputed = (trained(tmp_path / str(flag)) for flag in (False, True))
     for name, weight in plain.items():

@@ -94,9 +94,8 @@ def test_an_epoch_has_every_sample_as_often_as_it_repeats(tmp_path: Path, sample
     for epoch in range(2):
         seen = [batches(epoch * len(batches) + place) for place in range(len(batches))]
         firsts = sorted(value for batch in seen for value in batch.images[:, 0, 0, 0].tolist())
-        wanted = sorted(
-            cache.load(sample).image[0, 0, 0].item() / 255 for sample in repeated for _ in range(sample.repeats)
-        )
+        every = [sample for sample in repeated for _ in range(sample.repeats)]
+        wanted = sorted(cache.load(sample).image[0, 0, 0].item() / 255 for sample in every)
         assert firsts == pytest.approx(wanted)
         assert all(len({image.shape for image in batch.images}) == 1 for batch in seen)
 
@@ -104,8 +103,8 @@ def test_an_epoch_has_every_sample_as_often_as_it_repeats(tmp_path: Path, sample
 def test_a_batch_of_a_number_is_always_the_same(tmp_path: Path, samples: list[Sample]) -> None:
     cache = Cache(tmp_path / "cache", Counting())
     cache.fill(samples)
-    first, second, other = (Batches(cache, samples, 2, seed) for seed in (0, 0, 1))
+    first, second, other = (Batches(cache, samples, 1, seed) for seed in (0, 0, 1))
     numbers = [5, 0, 7, 3]
     assert all(torch.equal(first(n).latents, second(n).latents) for n in numbers)
     order = [[batches(n).latents.mean().item() for n in range(12)] for batches in (first, other)]
-    assert order[0] != order[1] and order[0][:3] != order[0][3:6]
+    assert order[0] != order[1] and order[0][:6] != order[0][6:]
