@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ..bindings.diffusers import SamplingSettings
     from ..bindings.diffusers.settings import Progress
+    from ..clips.reference import Reference
 
 MANY_TIMES = 4
 """From so many times the pixels of the model's own size on, a run says that it will take long."""
@@ -69,6 +70,9 @@ Clips = Annotated[
     typer.Option(help="Clips one after another, each from the end of the one before. One per prompt if not given."),
 ]
 AmongLast = Annotated[int, typer.Option(help="The next clip starts with the sharpest of so many last frames.")]
+Overlap = Annotated[
+    int, typer.Option(help="The next clip begins with so many last frames, as latents. 0: with the last image alone.")
+]
 Fps = Annotated[float, typer.Option(help="Frames per second of the file.")]
 Side = Annotated[int, typer.Option(help="Pixels, a multiple of 8. The tiny model was trained at 128.")]
 HowToFit = Annotated[Fit, typer.Option(help="Crop to fill, pad, or deform.")]
@@ -95,6 +99,7 @@ def animate(
     text_scale: TextScale = None,
     clips: Clips = None,
     among_last: AmongLast = 1,
+    overlap: Overlap = 0,
     fps: Fps = 8.0,
     width: Side = 128,
     height: Side = 128,
@@ -106,7 +111,7 @@ def animate(
     from ..bindings.diffusers import PartScales, SamplingSettings
     from ..clips.reference import prepare_image
     from ..sampling.prior import MOTION, Knobs
-    from ..tiny.pipeline import animate_sequence, reference_of, sample_clip
+    from ..tiny.pipeline import animate_sequence, continue_sequence, reference_of, sample_clip, sample_latents
 
     _check_output(out, fps)
     prompts = _one_prompt_per_clip(prompt, clips)
@@ -125,7 +130,14 @@ def animate(
         with _progress_bar(words) as progress:
             return sample_clip(model, words, own, reference, scales, negative=negative, progress=progress)
 
-    clip = animate_sequence(animated, prepared, prompts, settings, among_last)
+    def sampled(reference: Reference, words: str, own: SamplingSettings) -> Tensor:
+        with _progress_bar(words) as progress:
+            return sample_latents(model, words, own, reference, scales, negative, progress)
+
+    if overlap:
+        clip = continue_sequence(model, sampled, reference_of(model, prepared), prompts, settings, overlap)
+    else:
+        clip = animate_sequence(animated, prepared, prompts, settings, among_last)
     _write(
         out,
         _in_the_colours_of(prepared, clip) if color_match else clip,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import RUN_SECONDS, Server
+from harness import RUN_SECONDS, START, Server
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from run import find_browser
 
@@ -97,7 +97,7 @@ class Editor:
         self.page.get_by_text("Templates", exact=True).first.click()
         self.page.get_by_text(PACK, exact=True).first.click()
         cards = self.page.locator("[data-testid^=template-workflow-]")
-        cards.filter(has_text="quickstart").wait_for()
+        cards.filter(has_text=START).wait_for()
         return cards
 
     def open_template(self, name: str) -> None:

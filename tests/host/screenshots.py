@@ -1,15 +1,14 @@
 """Images of graphs as ComfyUI's editor shows them, in the first ComfyUI that COMFYUI_PATH names. Needs Chromium.
 
-    python tests/host/images.py
+    python tests/host/screenshots.py
 
-Writes docs/images/graph.png (the quickstart after a run) and, for the template browser, an image of every workflow
+Writes docs/images/graph.png (the first template after a run) and, for the template browser, an image of every workflow
 that needs published weights: it has no clip to show. FIRSTFRAME_PACKS names a folder with other packs, for the
 workflow with AnimateDiff-Evolved and IPAdapter_plus.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -32,12 +31,6 @@ BOX = """() => {
   const [right, bottom] = [0, 1].map((axis) => Math.max(...boxes.map((box) => box[axis] + box[axis + 2])));
   return [(left + offset[0]) * scale, (top + offset[1]) * scale, (right - left) * scale, (bottom - top) * scale];
 }"""
-
-
-def opened(name: str) -> dict[str, Any]:
-    """A workflow as the editor opens it."""
-    graph: dict[str, Any] = json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8"))
-    return graph
 
 
 def name_files(base: Path, graphs: list[dict[str, Any]]) -> None:
@@ -65,21 +58,21 @@ def taken(editor: Any) -> Any:
 def main(host: Path) -> None:
     """Runs in the overlay's Python."""
     from browser import chromium, editor
-    from harness import running_server
+    from harness import running_server, template
 
     packs = Path(os.environ["FIRSTFRAME_PACKS"]) if "FIRSTFRAME_PACKS" in os.environ else None
     bare = [
         file.stem for file in (ROOT / "workflows").glob("*.json") if "FirstFrameLoadTinyModel" not in file.read_text()
     ]
-    names = [name for name in bare if packs or name != "animatediff_evolved"]
+    names = [name for name in bare if packs or "Evolved" not in name]
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         base = Path(folder) / "base"
-        name_files(base, [opened(name) for name in names])
+        name_files(base, [template(name) for name in names])
         more = [packs / name for name in PACKS] if packs else []
         with running_server(host, base, more) as server, editor(browser, server, base, scale=2) as shown:
             shown.page.evaluate("() => app.extensionManager.command.execute('Workspace.ToggleFocusMode')")
             for name in names:
-                shown.open(opened(name))
+                shown.open(template(name))
                 if covered := shown.overlaps():
                     print(f"{name}: {covered} lie on each other")
                 image = taken(shown)
@@ -89,10 +82,11 @@ def main(host: Path) -> None:
 
 
 def image_of_run(editor: Any) -> Any:
-    """The quickstart with its video, in 256 colours."""
+    """The first template with its video, in 256 colours."""
+    from harness import START, template
     from PIL.Image import Dither, Quantize
 
-    editor.open(opened("quickstart"))
+    editor.open(template(START))
     editor.page.evaluate("() => app.queuePrompt(0)")
     editor.page.wait_for_function("() => window.ended", timeout=0)
     editor.page.wait_for_function("() => document.querySelector('video')?.readyState >= 2")
