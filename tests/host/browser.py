@@ -108,6 +108,17 @@ class Editor:
         self.page.get_by_role("dialog").wait_for(state="hidden")
         self.page.evaluate(DRAWN)
 
+    def add_from_library(self, name: str) -> None:
+        """Find a node or a blueprint in the sidebar, and put it in the middle of the canvas."""
+        self.page.get_by_text("Nodes", exact=True).first.click()
+        self.page.get_by_placeholder("Search").first.fill(name)
+        self.page.get_by_text(name).first.click()
+        self.page.mouse.move(900, 400)  # newer editors hang it at the mouse until the next click
+        self.page.evaluate(DRAWN)
+        self.page.mouse.click(900, 400)
+        self.page.wait_for_function("(name) => app.graph.nodes.some(({ title }) => title === name)", arg=name)
+        self.page.evaluate(DRAWN)
+
     def problems(self) -> list[str]:
         """Missing nodes and links that go nowhere or join what does not fit."""
         return self.page.evaluate(PROBLEMS)
