@@ -35,7 +35,7 @@ class Site:
 
     @classmethod
     def from_key(cls, key: str) -> Site:
-        """The inverse of :attr:`key`; another text is a FirstFrameError."""
+        """The inverse of `key`; another text is a FirstFrameError."""
         match = _KEY.fullmatch(key)
         if match is None:
             raise FirstFrameError(f"{key!r} names no place in a UNet; expected a name such as 'down_0_1'")
@@ -56,7 +56,7 @@ class Site:
 
     @classmethod
     def from_ldm(cls, stage: LDMStage, index: int, layers_per_block: int) -> Site:
-        """The inverse of :meth:`ldm`. ``index`` must be one that :meth:`ldm` can return."""
+        """The inverse of `ldm`. ``index`` must be one that `ldm` can return."""
         if stage == "middle":
             return cls("mid", 0, 0)
         if stage == "input":

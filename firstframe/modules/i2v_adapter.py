@@ -61,7 +61,7 @@ class CrossFrameAttention(nn.Module):
 
 
 class I2VAdapter(SiteModules[CrossFrameAttention]):
-    """I2V-Adapter (arXiv 2312.16693): a :class:`CrossFrameAttention` per site.
+    """I2V-Adapter (arXiv 2312.16693): a `CrossFrameAttention` per site.
 
     ``sites`` maps each site to its width, for example ``SD15.attention_sites``. Keys of the state dict
     are ``sites.down_0_0.to_q.weight`` and so on.

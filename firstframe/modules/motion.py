@@ -134,7 +134,7 @@ class TemporalTransformer(nn.Module):
 
 
 class MotionModule(SiteModules[TemporalTransformer]):
-    """A motion module: one :class:`TemporalTransformer` for each site of ``config``.
+    """A motion module: one `TemporalTransformer` for each site of ``config``.
 
     Keys of the state dict are ``sites.down_0_0.proj_in.weight`` and so on. The output projections start
     at zero, so an untrained module changes nothing.

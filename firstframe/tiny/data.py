@@ -87,14 +87,14 @@ def encode_scenes(frames: Iterable[NDArray[np.uint8]], autoencoder: AutoencoderT
 
 
 def open_latents(file: Path, scenes_file: Path | None = None) -> LatentClips:
-    """What :func:`encode_scenes` wrote, with the captions of its scenes, forwards and backwards.
+    """What `encode_scenes` wrote, with the captions of its scenes, forwards and backwards.
 
     A scene that is there both ways leaves only its caption to tell where its thing moves. Places that the thing
     passes count PATH_WEIGHT times in the loss: they are what the caption speaks of.
 
     Args:
         file: of latents.
-        scenes_file: of :func:`render_scenes`; brings the images that the clips start with.
+        scenes_file: of `render_scenes`; brings the images that the clips start with.
     """
     latents = rearrange(load_file(file)["latents"], "n f c h w -> n c f h w")
     scenes = [sample_scene(training_seed(i)) for i in range(len(latents))]
@@ -115,6 +115,6 @@ def _first_frames(frames: NDArray[np.uint8], backward: list[int]) -> Tensor:
 
 
 def _latent_path(scene: Scene) -> NDArray[np.bool_]:
-    """:func:`.scenes.path` at the resolution of latents, (H/8, W/8)."""
+    """`.scenes.path` at the resolution of latents, (H/8, W/8)."""
     cells = path(scene, NUM_FRAMES, SIZE).reshape(SIZE // 8, 8, SIZE // 8, 8)
     return np.asarray(cells.any((1, 3)))

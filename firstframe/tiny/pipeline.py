@@ -30,13 +30,13 @@ def sample_clip(
     negative: str = "",
     progress: Progress | None = None,
 ) -> Tensor:
-    """Sample a clip with :func:`firstframe.bindings.diffusers.sample` and decode it.
+    """Sample a clip with `firstframe.bindings.diffusers.sample` and decode it.
 
     Args:
         model: all of its parts are attached.
         prompt, negative: what the clip shows, and what it does not.
         settings: how it is sampled.
-        reference: from :func:`reference_of`; without it the clip follows the prompt alone.
+        reference: from `reference_of`; without it the clip follows the prompt alone.
         scales: by default those of the I2V adapter without the retention branch.
         progress: called after each step.
 
@@ -56,7 +56,7 @@ def sample_latents(
     negative: str,
     progress: Progress | None,
 ) -> Tensor:
-    """The latents (1, C, F, h, w) of a clip, at the UNet's scale; everything else as in :func:`sample_clip`."""
+    """The latents (1, C, F, h, w) of a clip, at the UNet's scale; everything else as in `sample_clip`."""
     parts = Parts(model.motion, model.adapter, retention=model.retention, scales=scales)
     prompts = Prompts(*model.encode_text([prompt, negative]).chunk(2))
     return sample(
@@ -95,7 +95,7 @@ def animate_sequence(
         image: the first clip's.
         prompts: one for each clip.
         settings: of all clips; the seed rises by one from clip to clip.
-        among_last: as in :func:`firstframe.clips.extend.split_at_best`.
+        among_last: as in `firstframe.clips.extend.split_at_best`.
 
     Returns:
         Frames (F, H, W, 3) in [0, 1].
