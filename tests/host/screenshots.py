@@ -2,8 +2,8 @@
 
     python tests/host/screenshots.py
 
-Writes docs/images/graph.png (the first template after a run) and, for the template browser, an image of every workflow
-that needs published weights: it has no clip to show. FIRSTFRAME_PACKS names a folder with other packs, for the
+Writes docs/images/graph.png (the first template after a run) and, for the template browser, an image of every
+workflow: four frames of what it makes, or its graph where it needs published weights. FIRSTFRAME_PACKS names a folder with other packs, for the
 workflow with AnimateDiff-Evolved and IPAdapter_plus.
 """
 
@@ -58,13 +58,11 @@ def taken(editor: Any) -> Any:
 def main(host: Path) -> None:
     """Runs in the overlay's Python."""
     from browser import chromium, editor
-    from harness import running_server, template
+    from harness import START, TITLES, running_server, template
 
     packs = Path(os.environ["FIRSTFRAME_PACKS"]) if "FIRSTFRAME_PACKS" in os.environ else None
-    bare = [
-        file.stem for file in (ROOT / "workflows").glob("*.json") if "FirstFrameLoadTinyModel" not in file.read_text()
-    ]
-    names = [name for name in bare if packs or "Evolved" not in name]
+    made = {title: name for name, title in TITLES.items() if "FirstFrameLoadTinyModel" in json.dumps(template(title))}
+    names = [title for title in TITLES.values() if title not in made and (packs or "Evolved" not in title)]
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         base = Path(folder) / "base"
         name_files(base, [template(name) for name in names])
@@ -77,8 +75,33 @@ def main(host: Path) -> None:
                     print(f"{name}: {covered} lie on each other")
                 image = taken(shown)
                 image.thumbnail((512, 512))
-                image.save(ROOT / "workflows" / f"{name}.jpg", quality=85)
+                image.save(of_template(name), quality=85)
             image_of_run(shown).save(ROOT / "docs" / "images" / "graph.png", optimize=True)
+            for title, name in made.items():
+                graph = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
+                four_frames(server.output_files(server.run(graph))[0]).save(of_template(title), quality=90)
+            (started,) = (base / "output" / "video").glob("FirstFrame_00001*.mp4")
+            four_frames(started).save(of_template(START), quality=90)
+
+
+def of_template(title: str) -> Path:
+    """Where the template browser looks for a workflow's image."""
+    return ROOT / "workflows" / f"{title}.jpg"
+
+
+def four_frames(clip: Path) -> Any:
+    """The first frame of a clip, the last one, and two between them, as a square of 512 pixels."""
+    import imageio_ffmpeg
+    from PIL import Image
+
+    reader = imageio_ffmpeg.read_frames(str(clip))
+    width, height = next(reader)["size"]
+    frames = [Image.frombytes("RGB", (width, height), frame) for frame in reader]
+    square = Image.new("RGB", (512, 512))
+    for place in range(4):
+        frame = frames[place * (len(frames) - 1) // 3].resize((254, 254), Image.Resampling.LANCZOS)
+        square.paste(frame, (258 * (place % 2), 258 * (place // 2)))
+    return square
 
 
 def image_of_run(editor: Any) -> Any:
