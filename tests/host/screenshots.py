@@ -3,12 +3,13 @@
     python tests/host/screenshots.py
 
 Writes docs/images/graph.png (the first template after a run) and, for the template browser, an image of every
-workflow: four frames of what it makes, or its graph where it needs published weights. FIRSTFRAME_PACKS names a folder with other packs, for the
-workflow with AnimateDiff-Evolved and IPAdapter_plus.
+workflow: four frames of what it makes, or its graph where it needs published weights. FIRSTFRAME_PACKS names a folder
+with other packs, for the workflow with AnimateDiff-Evolved and IPAdapter_plus.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
