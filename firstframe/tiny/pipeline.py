@@ -58,11 +58,11 @@ def sample_latents(
 ) -> Tensor:
     """The latents (1, C, F, h, w) of a clip, at the UNet's scale; everything else as in `sample_clip`."""
     parts = Parts(model.motion, model.adapter, retention=model.retention, scales=scales)
-    prompts = Prompts(*model.encode_text([prompt, negative]).chunk(2))
+    text, no_text = model.encode_text([prompt, negative]).chunk(2)
     return sample(
         model.unet,
         parts,
-        prompts,
+        Prompts(text, no_text),
         settings,
         reference,
         scheduler=model.scheduler,

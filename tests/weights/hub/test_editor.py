@@ -44,7 +44,7 @@ def test_an_entry_as_the_editor_reads_it() -> None:
         "hash": weight_set("animatediff-v2").sha256,
         "hash_type": "SHA256",
     }
-    assert "hash" not in as_model(weight_set("i2v-adapter"))
+    assert "hash" not in as_model(weight_set("pia"))
 
 
 def test_the_editor_downloads_from_these_addresses() -> None:
