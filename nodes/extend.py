@@ -37,7 +37,7 @@ class ExtendClip(io.ComfyNode):
                     min=1,
                     max=64,
                     tooltip=(
-                        "The image is the sharpest of so many last frames; the clip is cut behind it. 1 takes the "
+                        "The image is the sharpest of this many last frames; the clip is cut after it. 1 takes the "
                         "last frame and cuts nothing."
                     ),
                 ),

@@ -67,6 +67,7 @@ def has_played(opened: Editor) -> None:
     assert opened.run() == "execution_success"
     opened.page.wait_for_function("() => document.querySelector('video')?.readyState >= 2")
     assert opened.page.locator("video").evaluate("(video) => [video.videoWidth, video.duration]") == [128, 2]
+    opened.page.wait_for_function("() => document.querySelector('video').currentTime > 0.5")  # by itself
 
 
 @pytest.mark.parametrize("file", BLUEPRINTS, ids=lambda file: file.stem)
