@@ -38,7 +38,7 @@ class Site:
 
     @classmethod
     def from_key(cls, key: str) -> Site:
-        """The inverse of :attr:`key`; another text is a FirstFrameError."""
+        """The inverse of `key`; another text is a FirstFrameError."""
         if _KEY.fullmatch(key) is None:
             raise FirstFrameError(f"{key!r} names no site of a UNet; expected a name such as 'down_0_1'")
         stage, *numbers = key.split("_")
@@ -63,7 +63,7 @@ class Site:
 
     @classmethod
     def from_ldm(cls, stage: LDMStage, index: int, layers_per_block: int, depth: int = 0) -> Site:
-        """The inverse of :meth:`ldm`. ``index`` must be one that :meth:`ldm` can return; ``depth`` is as in Site."""
+        """The inverse of `ldm`. ``index`` must be one that `ldm` can return; ``depth`` is as in Site."""
         if stage == "middle":
             return cls("mid", 0, 0, depth)
         if stage == "input":

@@ -76,8 +76,8 @@ class ApplyContentAdapter(io.ComfyNode):
             category="FirstFrame/adapter",
             **search_aliases("IP-Adapter Plus", "IPAdapter", "image prompt"),
             description=(
-                "Tells the model what is in the image, beside the text: sixteen image tokens. The negative prompt is "
-                "told of no image, so that guidance strengthens it."
+                "Describes the image to the model in sixteen tokens next to the text. The negative prompt gets the "
+                "tokens of an empty image, so that guidance strengthens the image."
             ),
             inputs=[
                 io.Model.Input("model", tooltip="A Stable Diffusion 1.5 or SDXL model, with other modules or without."),
@@ -91,7 +91,7 @@ class ApplyContentAdapter(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.01,
-                    tooltip="How much it counts beside the text, as a factor. 1 is as trained; 0 is off.",
+                    tooltip="How much it counts next to the text, as a factor. 1 is as trained; 0 is off.",
                 ),
             ],
             outputs=[

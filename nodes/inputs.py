@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from .aliases import advanced
 from .presets import CUSTOM, INTERVALS, NAMED
 
-WITH_IMAGE = "its pass is saved where the image scale is 1 too, which otherwise needs it"
+WITH_IMAGE = "its pass is skipped, unless the image scale needs it"
 
 
 def num_frames_input() -> io.Input:
@@ -98,7 +98,7 @@ def scale_inputs() -> list[io.Input]:
     ]
 
 
-def _percent(id: str, default: float, what: str, saved: str = "its pass is saved") -> io.Float.Input:
+def _percent(id: str, default: float, what: str, saved: str = "its pass is skipped") -> io.Float.Input:
     tooltip = f"{what} in the noise schedule, 0 (all noise) to 1 (none). Outside, the scale is 1 and {saved}."
     return io.Float.Input(id, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip, **advanced())
 

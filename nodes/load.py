@@ -116,7 +116,7 @@ class LoadAdapter(io.ComfyNode):
             display_name="Load I2V Adapter",
             category=CATEGORY,
             **search_aliases("I2V-Adapter loader", "image to video adapter", "i2v_module"),
-            description="An I2V-Adapter, which lets every frame look at the first one.",
+            description="An I2V-Adapter, which lets every frame attend to the first one.",
             inputs=[
                 io.Combo.Input(
                     "adapter", options=folders.files_in(folders.ADAPTERS), tooltip="A file in models/firstframe."

@@ -32,7 +32,7 @@ class Measure(io.ComfyNode):
                 "flicker. A second video is drawn beside the first. Needs OpenCV and matplotlib in ComfyUI's Python."
             ),
             inputs=[
-                clip_input("images", "The frames of a video, or a VIDEO: two frames or more."),
+                clip_input("images", "The frames of a video, or a VIDEO: 2 frames or more."),
                 io.Image.Input(
                     "picture",
                     tooltip=(

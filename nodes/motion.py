@@ -84,7 +84,7 @@ class MotionLoRA(io.ComfyNode):
                     min=-10.0,
                     max=10.0,
                     step=0.01,
-                    tooltip="How much of it, as a factor. 1 is as trained; 0 is off; below 0 is the other way round.",
+                    tooltip="How much of it, as a factor. 1 is as trained; 0 is off; below 0 reverses it.",
                 ),
             ],
             outputs=[MotionModule.Output(display_name="MOTION_MODULE")],

@@ -31,7 +31,7 @@ class EncodeReference(io.ComfyNode):
             display_name="Encode Reference Image",
             category="FirstFrame/reference",
             **search_aliases("reference image", "start image", "first frame", "init image", "首帧"),
-            description="Brings an image to the size of the video and encodes it: the video's first frame.",
+            description="Resizes an image to the size of the video and encodes it as the first frame.",
             inputs=[
                 io.Image.Input("image", tooltip="One image. Transparent parts are laid over white."),
                 io.Vae.Input("vae", tooltip="The VAE of the model that makes the video."),
@@ -53,7 +53,10 @@ class EncodeReference(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="For the content adapter alone: CLIP ViT-H, from Load CLIP Vision. Sees the middle square.",
+                    tooltip=(
+                        "For the content adapter alone: CLIP ViT-H, from Load CLIP Vision. It uses the square in the "
+                        "middle."
+                    ),
                 ),
                 io.Combo.Input(
                     "size",
@@ -107,8 +110,8 @@ class AddImage(io.ComfyNode):
             category="FirstFrame/reference",
             **search_aliases("last frame", "end frame", "keyframe", "first and last frame", "FLF2V", "尾帧"),
             description=(
-                "Holds one more image in a frame of the video, for example the last one. Every frame looks at all "
-                "images that are held. The adapter was trained with the first alone."
+                "Holds one more image in a frame of the video, for example the last one. Every frame attends to all "
+                "held images. The adapter was trained with the first image only."
             ),
             inputs=[
                 types.Reference.Input("reference", tooltip="From Encode Reference Image."),

@@ -74,7 +74,7 @@ class Reference:
         """For each frame of a clip the latent of the image that is nearest to it, (1, C, F, H/8, W/8).
 
         Raises:
-            FramesError: as :meth:`by_frame`.
+            FramesError: as `by_frame`.
         """
         latents = self.by_frame(num_frames)
         frames = [min(latents, key=lambda number: abs(number - frame)) for frame in range(num_frames)]
@@ -105,7 +105,7 @@ def prepare_image(
     """Prepare an image of any kind: one size, RGB, no alpha.
 
     Args:
-        image: as :func:`firstframe.clips.images.read_image` takes it: a file, a PIL image or a tensor.
+        image: as `firstframe.clips.images.read_image` takes it: a file, a PIL image or a tensor.
         width: pixels of the result, a multiple of 8 (the autoencoder's factor).
         height: the same.
         fit: "cover" fills the frame and crops what sticks out on both sides alike; "contain" shows everything and

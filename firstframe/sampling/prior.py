@@ -103,7 +103,7 @@ def prior_mean(
     """``num_frames`` low-passed copies of a reference latent: (B, C, H, W) to (B, C, F, H, W).
 
     A reference for each frame, (B, C, F, H, W), does as well. Frame 0 is the reference itself. The mask is drawn on
-    the CPU from ``generator`` (see :func:`mask_generator`), so that a seed gives the same frames on every device.
+    the CPU from ``generator`` (see `mask_generator`), so that a seed gives the same frames on every device.
     """
     frames = reference if reference.ndim == 5 else repeat(reference, "b c h w -> b c f h w", f=num_frames)
     mask = draw_mask(tuple(frames.shape), keep_probability, generator)
@@ -118,7 +118,7 @@ def similar_clip(
     blur_kernel: int = 9,
     blur_sigma: float = 18.0,
 ) -> Tensor:
-    """:func:`prior_mean` in the form of a video model's ``clip``, (B, C, F, H, W), whose F are latent frames.
+    """`prior_mean` in the form of a video model's ``clip``, (B, C, F, H, W), whose F are latent frames.
 
     ``image`` (1, C, F', H, W) is a still clip where F' is F; else its first frame, which a video autoencoder makes of
     the first image alone, stands for all of them. Raises ModelMismatchError for another C, ImageError for another
@@ -155,7 +155,7 @@ def frame_similarity_prior(
         reference: the image's latent (B, C, H, W), or one for each frame (B, C, F, H, W).
         noise: standard normal, (B, C, F, H, W).
         alpha, sigma: shares of image and noise at t0.
-        keep_probability, generator, blur_kernel, blur_sigma: as in :func:`prior_mean`.
+        keep_probability, generator, blur_kernel, blur_sigma: as in `prior_mean`.
 
     Returns:
         (B, C, F, H, W).

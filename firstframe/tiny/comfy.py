@@ -36,7 +36,7 @@ def load_tiny_model() -> ModelPatcher:
 
 
 def load_tiny_unet(disable_dynamic: bool = False) -> ModelPatcher:
-    """The UNet alone. ``disable_dynamic`` is as in :func:`..bindings.comfy.weights.as_patcher`."""
+    """The UNet alone. ``disable_dynamic`` is as in `..bindings.comfy.weights.as_patcher`."""
     weights, prediction = load_file(weights_file("unet")), PREDICTION[NOISE_SCHEDULE["prediction_type"]]
     return can_be_loaded_again(build_unet(TINY_UNET, weights, prediction, disable_dynamic), load_tiny_unet)
 

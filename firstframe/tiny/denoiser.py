@@ -57,7 +57,7 @@ class Denoiser(nn.Module):
         return unfold_frames(output, frames)
 
     def save(self, file: Path) -> None:
-        """Write all weights into one safetensors file, for the next stage and for :mod:`.export`."""
+        """Write all weights into one safetensors file, for the next stage and for `.export`."""
         save_state_dict(file, self.state_dict(), {})
 
 

@@ -75,7 +75,7 @@ def train(
         model: the module to train, moved to ``device`` and handed to ``loss`` with a batch.
         batches: the batch of each step, from 0; its tensors are moved to ``device`` where they are not there.
         loss: ``loss(model, batch)`` -> scalar.
-        config: see :class:`LoopConfig`.
+        config: see `LoopConfig`.
         folder: gets ``checkpoint.pt``, ``config.json`` and ``log.jsonl``.
         device: where everything is computed.
         watch: told the number of steps every ``watch_every`` seconds, while the model has the averaged weights.

@@ -61,7 +61,7 @@ def build_unet(
 ) -> ModelPatcher:
     """A MODEL that predicts noise, or v.
 
-    ``disable_dynamic`` is as in :func:`.weights.as_patcher`. Raises WeightsError for a weight that the architecture
+    ``disable_dynamic`` is as in `.weights.as_patcher`. Raises WeightsError for a weight that the architecture
     does not have, or lacks.
     """
     management = comfy.model_management

@@ -89,7 +89,7 @@ class RetentionControl(ControlBase):
     def _residuals(
         self, latents: Tensor, timestep: Tensor, texts: Sequence[Tensor], num_frames: int
     ) -> Sequence[Tensor]:
-        """Of clips that see the image, in the branch's own type. ``texts`` are those of :meth:`_texts`."""
+        """Of clips that see the image, in the branch's own type. ``texts`` are those of `_texts`."""
         branch: RetentionBranch = self.branch.model
         clips = unfold_frames(latents.to(compute_dtype(self.branch)), num_frames)
         features = self.once(clips.device, lambda: branch.encode(self.image.to(clips)))

@@ -1,4 +1,4 @@
-"""Where a :class:`~firstframe.sites.Site` lies in the host's UNet."""
+"""Where a `Site` lies in the host's UNet."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class FrozenBase:
     def new_adapter(self) -> I2VAdapter:
         """With queries copied from the UNet and output projections zero (arXiv 2312.16693, Section 3.2)."""
         config = self.config
-        adapter = I2VAdapter(config.attention_sites, config.num_heads)
+        adapter = I2VAdapter(config.attention_sites, config.heads)
         adapter.copy_queries(lambda site: transformer_at(self.unet, site).attn1.to_q.weight)
         return adapter.to(self.device)
 

@@ -71,7 +71,7 @@ class GuidedDenoiser:
         """Predict the clean latents.
 
         Args:
-            latents: (1, C, F, H, W) as :meth:`HeldFrames.shown` returns them.
+            latents: (1, C, F, H, W) as `HeldFrames.shown` returns them.
             step: from 0.
             scales: of the guidance at this step.
 

@@ -63,7 +63,7 @@ def held_out_targets(count: int, seed: int, num_frames: int, look: Look = "plain
 def action_targets(count: int, seed: int, num_frames: int) -> Iterator[list[Target]]:
     """For each of ``count`` images, what it becomes under each of ACTIONS.
 
-    The images are those of :func:`held_out_targets` with the object near the centre, so that it can move in any
+    The images are those of `held_out_targets` with the object near the centre, so that it can move in any
     direction; the camera is still.
     """
     for scene_seed in _seeds(count, seed):
