@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..firstframe.clips.extend import join_clips, split_at_best
+from ..firstframe.clips.images import rgb_frames
 from .aliases import search_aliases
 
 CATEGORY = "FirstFrame/video"
@@ -43,7 +44,7 @@ class ExtendClip(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Tensor, among_last: int) -> io.NodeOutput:
-        return io.NodeOutput(*split_at_best(images, among_last))
+        return io.NodeOutput(*split_at_best(rgb_frames(images), among_last))
 
 
 class JoinClips(io.ComfyNode):
@@ -73,4 +74,4 @@ class JoinClips(io.ComfyNode):
 
     @classmethod
     def execute(cls, first: Tensor, second: Tensor, match_colors: bool) -> io.NodeOutput:
-        return io.NodeOutput(join_clips([first[..., :3], second[..., :3]], match_colors))
+        return io.NodeOutput(join_clips([rgb_frames(first), rgb_frames(second)], match_colors))

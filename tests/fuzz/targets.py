@@ -37,7 +37,7 @@ Target = Callable[[random.Random, Path], bool]
 
 IMAGES = ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"]
 CLIPS = [".webp", ".mp4", ".webm", ".gif"]
-ROUTES = ["/queue", "/history", "/prompt", "/ws"]
+ROUTES = ["/queue", "/history", "/prompt"]
 LIMITS = Limits(answer=4 << 20, message=1 << 16, output=2 << 20, seconds=1.0, rate=1e6)
 RULES = Rules(in_flight=1, poll=0.1, give_up=5)
 
@@ -145,7 +145,7 @@ def servers(dice: random.Random, folder: Path) -> bool:
     """A hostile server beside a good one: every job has one result."""
     fleet.PROBE_WAIT, fleet.LONGEST_PROBE_WAIT = 0.05, 0.1
     jobs, fakes = jobs_of(3), [FakeComfy(), FakeComfy()]
-    fakes[0].lies = {route: damaged_answers(dice) for route in dice.sample(ROUTES[:3], dice.randrange(1, 4))}
+    fakes[0].lies = {route: damaged_answers(dice) for route in dice.sample(ROUTES, dice.randrange(4))}
     fakes[0].chatter = chatter(dice)
     fakes[0].lose_answers, fakes[0].breaks = dice.randrange(2), dice.randrange(3)
     batch = Batch(folder, *fakes)

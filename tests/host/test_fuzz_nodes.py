@@ -100,14 +100,15 @@ def pools() -> dict[str, list[Any]]:
         "MOTION_MODULE": [small_motion(), small_motion(max_frames=None), small_motion(SMALLEST)],
         "I2V_ADAPTER": [small_adapter(), small_adapter(SMALLEST)],
         "RETENTION": [small_retention(), small_retention(SMALLEST)],
-        "CONDITIONING": [conditioning(1), conditioning(2), [[noise(1, 5, 7), {}]], []],
+        "CONDITIONING": [conditioning(1), conditioning(2)],
         "IMAGE": images(),
         "LATENT": latents(),
         "MASK": masks(),
     }
-    tiny = NODES["FirstFrameLoadTinyModel"].execute().result
-    for kind, output in zip(("MODEL", "CLIP", "VAE", "I2V_ADAPTER", "RETENTION"), tiny, strict=True):
-        at_first.setdefault(kind, []).append(output)
+    _model, _clip, vae, adapter, retention = NODES["FirstFrameLoadTinyModel"].execute().result
+    at_first["VAE"] = [vae]
+    at_first["I2V_ADAPTER"].append(adapter)
+    at_first["RETENTION"].append(retention)
     return at_first
 
 
@@ -160,12 +161,8 @@ class Nodes(RuleBasedStateMachine):
         """What is attached to models, run by ComfyUI's sampler for two steps."""
         model = self.drawn(data, "MODEL")
         start = self.drawn(data, "LATENT")["samples"]
-        if (
-            not model.get_wrappers("predict_noise", FINITE_KEY)
-            or start.ndim != 4
-            or start.shape[1] != 4
-            or not len(start)
-        ):
+        is_clip = start.ndim == 4 and start.shape[1] == 4 and len(start) > 0
+        if not is_clip or not model.get_wrappers("predict_noise", FINITE_KEY):
             return  # no affair of ours
         prompts = {"positive": conditioning(1), "negative": conditioning(2)}
         numbers = {"steps": 2, "cfg": 3.0, "sampler_name": sampler, "scheduler": "normal", "seed": seed}
