@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from firstframe.clips.images import rgb_frames
 from firstframe.clips.reference import prepare_image
 from firstframe.errors import ImageError
 

@@ -7,6 +7,7 @@ import io
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from firstframe.clips.video import read_clip, write_clip
 from firstframe.errors import FirstFrameError
 from firstframe.queue import fleet
 from firstframe.queue.connection import Limits
+from firstframe.queue.plan import Job
 from firstframe.queue.rules import Rules
 from firstframe.weights import LAYOUTS
 from firstframe.weights.convert import to_safetensors
@@ -39,6 +41,7 @@ IMAGES = ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"]
 CLIPS = [".webp", ".mp4", ".webm", ".gif"]
 ROUTES = ["/queue", "/history", "/prompt"]
 LIMITS = Limits(answer=4 << 20, message=1 << 16, output=2 << 20, seconds=1.0, rate=1e6)
+PATIENT = Rules(poll=0.1, give_up=5, attempts=100)
 RULES = Rules(in_flight=1, poll=0.1, give_up=5)
 
 
@@ -161,4 +164,61 @@ def servers(dice: random.Random, folder: Path) -> bool:
     return any(event["server"] == fakes[0].url for event in batch.events("done"))
 
 
-TARGETS: dict[str, Target] = {"weights": weights, "images": images, "clips": clips, "servers": servers}
+async def chaos_at(fakes: list[FakeComfy], dice: random.Random) -> None:
+    """Servers that are killed, forget, slow down, lie, have full disks, and are well again."""
+    while True:
+        await asyncio.sleep(dice.uniform(0.01, 0.15))
+        fake = dice.choice(fakes)
+        fake.down, fake.paused, fake.lies, fake.statuses = False, False, {}, {}
+        match dice.randrange(7):
+            case 0:
+                fake.down = True
+                fake.restart()
+            case 1:
+                fake.restart()
+            case 2:
+                fake.paused = True
+            case 3:
+                fake.lies = {dice.choice(ROUTES): damaged_answers(dice)}
+            case 4:
+                fake.statuses = {"/prompt": [507] * 3, "/view": [507]}
+            case 5:
+                fake.lose_answers, fake.breaks = 1, 1
+
+
+async def run_with_kills(batch: Batch, jobs: list[Job], dice: random.Random) -> None:
+    """Run the client; now and then it ends in the middle, and is started again."""
+    for _ in range(dice.randrange(3)):
+        with suppress(asyncio.TimeoutError, FirstFrameError):
+            await asyncio.wait_for(batch.run(jobs, PATIENT, LIMITS, tries=1), dice.uniform(0.05, 0.6))
+
+
+def chaos(dice: random.Random, folder: Path) -> bool:
+    """Three servers in trouble and a client that is stopped: every job has one result."""
+    fleet.PROBE_WAIT, fleet.LONGEST_PROBE_WAIT = 0.05, 0.1
+    jobs, fakes = jobs_of(10), [FakeComfy() for _ in range(3)]
+    batch = Batch(folder, *fakes)
+
+    async def play() -> None:
+        async with serving(*fakes):
+            trouble = asyncio.create_task(chaos_at(fakes, dice))
+            await run_with_kills(batch, jobs, dice)
+            await asyncio.sleep(dice.uniform(0, 0.5))
+            trouble.cancel()
+            for fake in fakes:
+                fake.down, fake.paused, fake.lies, fake.statuses = False, False, {}, {}
+            await batch.run(jobs, PATIENT, LIMITS, tries=3)
+
+    asyncio.run(play())
+    batch.check_done_once(jobs)
+    assert not list(folder.glob(".firstframe-*")), "an unfinished file stays"
+    return True
+
+
+TARGETS: dict[str, Target] = {
+    "weights": weights,
+    "images": images,
+    "clips": clips,
+    "servers": servers,
+    "chaos": chaos,
+}

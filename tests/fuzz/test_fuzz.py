@@ -10,7 +10,7 @@ import pytest
 from campaign import TARGETS, attack, campaign
 from mutate import damage_json
 
-CASES = {"weights": 60, "images": 60, "clips": 8, "servers": 3}
+CASES = {"weights": 60, "images": 60, "clips": 8, "servers": 3, "chaos": 2}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -22,7 +22,7 @@ def test_nothing_crashes(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fleet, name, getattr(fleet, name))
     found = campaign(target, range(CASES[target]), math.inf)
     assert found["crashed"] == 0
-    assert found["refused"], "nothing was damaged"
+    assert found["refused"] or target == "chaos", "nothing was damaged"
 
 
 def test_a_crash_says_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
