@@ -16,7 +16,7 @@ from ..interrupt import still_wanted
 from ..modules.backend import TORCH, Backend
 from ..sites import Site
 from .config import Config, parse_config
-from .door import is_finite
+from .door import check_finite
 from .files import StateDict, load_metadata, load_state_dict
 from .keymaps import Names, to_ours
 from .layouts import Kind, carries_motion, detect_layout
@@ -94,11 +94,7 @@ class Contents:
         for name, tensor in still_wanted(self.state.items()):
             if tensor.dtype not in TYPES:
                 raise WeightsError(f"{self.shown(name)} is of type {tensor.dtype}; weights are floating-point numbers")
-            if not is_finite(tensor):
-                raise WeightsError(
-                    f"{self.shown(name)} {tuple(tensor.shape)} has NaN or infinite values, of which a model makes "
-                    f"black frames; look at it with: firstframe weights inspect {self.path}"
-                )
+            check_finite(self.path, self.shown(name), tensor)
 
 
 @contextmanager

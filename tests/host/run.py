@@ -23,6 +23,7 @@ BIN = "Scripts" if os.name == "nt" else "bin"
 REQUIREMENTS = ["pytest>=8", "websocket-client>=1.7", "diffusers>=0.35,<1", "-r", str(ROOT / "requirements.txt")]
 REQUIREMENTS += ["filelock>=3.12", "rich>=13", "tenacity>=8.2.2", "typer>=0.12"]  # of `firstframe queue`
 REQUIREMENTS += ["matplotlib>=3.8", "opencv-python-headless>=4.9"]  # of FirstFrameMeasure
+REQUIREMENTS += ["hypothesis>=6"]  # of test_fuzz_nodes.py
 REQUIREMENTS += ["playwright>=1.49"]  # of test_browser.py; the browser itself is this machine's
 SITE_PACKAGES = "import os, sysconfig; print(os.path.realpath(sysconfig.get_path('purelib')))"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
