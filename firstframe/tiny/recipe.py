@@ -30,7 +30,6 @@ from .recall import CaptionLoss, Recall, RecallingLoss, tiny_word_dropout
 from .samples import draw_samples
 from .style_lora import add_lora, lora_weights
 
-
 WATCHED = ("clips", "whole", "adapter", "adapter_whole")
 """Stages that show sample frames while they run."""
 
