@@ -37,7 +37,7 @@ def ground(seed: int, size: int) -> Image:
 def photograph(seed: int, size: int, files: Sequence[Path]) -> Image:
     """A random square of one of these photographs as it is, mirrored or not, (size, size, 3) float32 in [0, 1]."""
     rng = np.random.default_rng(seed)
-    whole = _opened(files[rng.integers(len(files))])
+    whole = _opened(files[int(rng.integers(len(files)))])
     side = int(min(whole.shape[:2]) * rng.uniform(0.5, 1.0))
     top, left = (int(rng.integers(extent - side + 1)) for extent in whole.shape[:2])
     crop = whole[top : top + side, left : left + side][:, :: int(rng.choice((-1, 1)))]
