@@ -1,4 +1,4 @@
-"""FirstFrame: image-to-video for Stable Diffusion 1.5, with the image as the first frame.
+"""FirstFrame: image-to-video for Stable Diffusion 1.5 and SDXL, with the image as the first frame.
 
 The names below are the public Python API. They are imported when they are first used, so that importing the package
 itself costs nothing. Everything else may move.
@@ -15,6 +15,7 @@ _HOMES = {
     "bindings.diffusers": (
         "PartScales",
         "Parts",
+        "Pooled",
         "Prompts",
         "SamplingSettings",
         "animatediff_scheduler",
@@ -35,7 +36,7 @@ _HOMES = {
     "sampling.prior": ("frame_similarity_prior", "mask_generator"),
     "sampling.schedule": ("Schedule",),
     "sampling.strength": ("Curve", "StrengthSchedule"),
-    "sites": ("SD15", "Site", "UNetConfig"),
+    "sites": ("SD15", "SDXL", "Site", "UNetConfig"),
     "tiny.model": ("TinyModel", "load_tiny"),
     "tiny.pipeline": ("animate_sequence", "reference_of", "sample_clip"),
     "weights": ("I2V_ADAPTER", "IMAGE_TOKENS", "MOTION_MODULE", "RESAMPLER", "RETENTION", "load", "save"),

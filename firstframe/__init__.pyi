@@ -2,6 +2,7 @@
 
 from .bindings.diffusers import (
     Parts as Parts,
+    Pooled as Pooled,
     PartScales as PartScales,
     Prompts as Prompts,
     SamplingSettings as SamplingSettings,
@@ -23,7 +24,7 @@ from .sampling.guidance import DualGuidance as DualGuidance, LowPass as LowPass
 from .sampling.prior import frame_similarity_prior as frame_similarity_prior, mask_generator as mask_generator
 from .sampling.schedule import Schedule as Schedule
 from .sampling.strength import Curve as Curve, StrengthSchedule as StrengthSchedule
-from .sites import SD15 as SD15, Site as Site, UNetConfig as UNetConfig
+from .sites import SD15 as SD15, SDXL as SDXL, Site as Site, UNetConfig as UNetConfig
 from .tiny.model import TinyModel as TinyModel, load_tiny as load_tiny
 from .tiny.pipeline import (
     animate_sequence as animate_sequence,

@@ -11,7 +11,7 @@ from ..errors import FirstFrameError, printable
 from .animate import animate
 from .measure import app as measure_app
 from .queue import queue
-from .train import app as train_app
+from .train_clips import app as train_app
 from .weights import app as weights_app
 
 

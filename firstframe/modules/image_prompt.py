@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..sites import Site
 from .backend import TORCH, Backend
-from .site_modules import SiteModules
+from .site_modules import SiteModules, heads_by_site
 
 
 @dataclass(frozen=True)
@@ -115,17 +115,21 @@ class ImageTokenAttention(nn.Module):
 
 
 class ImageTokenAdapter(SiteModules[ImageTokenAttention]):
-    """An :class:`ImageTokenAttention` per site, for ``num_tokens`` tokens of width ``token_dim``."""
+    """An :class:`ImageTokenAttention` per site, for ``num_tokens`` tokens of width ``token_dim``.
+
+    ``num_heads`` are those of every attention, or by site. They are kept as ``heads``.
+    """
 
     def __init__(
         self,
         sites: Mapping[Site, int],
         token_dim: int,
-        num_heads: int,
+        num_heads: int | Mapping[Site, int],
         num_tokens: int = 16,
         backend: Backend = TORCH,
     ) -> None:
-        super().__init__(sites, lambda width: ImageTokenAttention(width, token_dim, num_heads, backend))
-        self.num_heads = num_heads
+        heads = heads_by_site(sites, num_heads)
+        super().__init__(sites, lambda site, width: ImageTokenAttention(width, token_dim, heads[site], backend))
+        self.heads = heads
         self.num_tokens = num_tokens
         self.token_dim = token_dim

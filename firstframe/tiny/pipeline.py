@@ -43,11 +43,11 @@ def sample_clip(
         Frames (F, H, W, 3) in [0, 1] on the CPU.
     """
     parts = Parts(model.motion, model.adapter, retention=model.retention, scales=scales)
-    prompts = Prompts(*model.encode_text([prompt, negative]).chunk(2))
+    text, no_text = model.encode_text([prompt, negative]).chunk(2)
     latents = sample(
         model.unet,
         parts,
-        prompts,
+        Prompts(text, no_text),
         settings,
         reference,
         scheduler=model.scheduler,

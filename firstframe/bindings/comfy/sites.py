@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, TimestepEmbedSequential, UNetModel
 from comfy.model_base import BaseModel
-from comfy.supported_models import SD20
+from comfy.supported_models import SD20, SDXLRefiner
 from torch import nn
 
 from ...errors import ModelMismatchError
@@ -15,17 +15,22 @@ from ...sites import Site
 
 
 def unet_of(model: BaseModel) -> UNetModel:
-    """The UNet of a model; ModelMismatchError for one that is not of the Stable Diffusion 1.5 type."""
+    """The UNet of a model; ModelMismatchError for one that is not like Stable Diffusion 1.5 or SDXL."""
     unet = model.diffusion_model
     if not isinstance(unet, UNetModel):
         raise ModelMismatchError(
             f"the model is {model_name(model)}, which has no Stable Diffusion UNet; "
-            "load a Stable Diffusion 1.5 checkpoint"
+            "load a Stable Diffusion 1.5 or SDXL checkpoint"
+        )
+    if isinstance(model.model_config, SDXLRefiner):
+        raise ModelMismatchError(
+            f"the model is {model_name(model)}, SDXL's refiner: motion modules and adapters are made for SDXL's base "
+            "model; load an SDXL base checkpoint, and refine the finished frames afterwards"
         )
     if isinstance(model.model_config, SD20):
         raise ModelMismatchError(
             f"the model is {model_name(model)}, Stable Diffusion 2: it is as wide as Stable Diffusion 1.5, but reads "
-            "another text encoder and has other attention heads; load a Stable Diffusion 1.5 checkpoint"
+            "another text encoder and has other attention heads; load a Stable Diffusion 1.5 or SDXL checkpoint"
         )
     return unet
 
@@ -51,7 +56,7 @@ def motion_layer(unet: UNetModel, site: Site) -> nn.Module:
 
 def transformer_at(unet: UNetModel, site: Site) -> BasicTransformerBlock:
     """The transformer block of ``site``; IndexError where the UNet has no attention there."""
-    return _spatial_transformer(unet, site).transformer_blocks[0]
+    return _spatial_transformer(unet, site).transformer_blocks[site.depth]
 
 
 def motion_width(unet: UNetModel, site: Site) -> int:
@@ -63,8 +68,9 @@ def motion_width(unet: UNetModel, site: Site) -> int:
 
 
 def attention_width(unet: UNetModel, site: Site) -> int:
-    """Channels of the spatial transformer of ``site``; LookupError where the UNet has none there."""
-    return _spatial_transformer(unet, site).in_channels
+    """Channels of the transformer block of ``site``; LookupError where the UNet has none there."""
+    channels: int = transformer_at(unet, site).attn1.to_q.in_features
+    return channels
 
 
 def check_fits(
@@ -100,7 +106,7 @@ def check_text(model: BaseModel, channels: int, what: str) -> None:
 def _mismatch(model: BaseModel, what: str, needed: str, found: str) -> ModelMismatchError:
     return ModelMismatchError(
         f"{what} was made for another model: it needs {needed}, but the loaded model ({model_name(model)}) has "
-        f"{found}; use both for the same family (Stable Diffusion 1.5, or the tiny model)"
+        f"{found}; use both for the same family (Stable Diffusion 1.5, SDXL, or the tiny model)"
     )
 
 

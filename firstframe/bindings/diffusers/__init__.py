@@ -9,13 +9,14 @@ from __future__ import annotations
 from .inject import inject
 from .injection import Injection, Parts, PartScales, Retention
 from .sampling import sample
-from .settings import Prompts, SamplingSettings, animatediff_scheduler
+from .settings import Pooled, Prompts, SamplingSettings, animatediff_scheduler
 from .unet import transformer_block, unet_config
 
 __all__ = [
     "Injection",
     "PartScales",
     "Parts",
+    "Pooled",
     "Prompts",
     "Retention",
     "SamplingSettings",

@@ -46,8 +46,9 @@ def sample(
         settings: without the reference's latent those of prior and held frames have no effect. Without an image that
             conditions anything, ``cfg`` holds in place of ``guidance``.
         reference: the image, and further ones by frame.
-        scheduler: the noise schedule and prediction type that the UNet was trained with; AnimateDiff's if None.
-        latent_scale: the UNet's latents over the autoencoder's (diffusers' ``vae.config.scaling_factor``).
+        scheduler: the noise schedule and prediction type that the UNet was trained with; the motion module's if None.
+        latent_scale: the UNet's latents over the autoencoder's (diffusers' ``vae.config.scaling_factor``); 0.13025 for
+            SDXL.
         progress: called after each step.
 
     Returns:
@@ -58,7 +59,7 @@ def sample(
         FramesError: too many frames for the motion module, or an image in a frame that the clip has not.
         InjectionError: the UNet has parts attached.
     """
-    scheduler = scheduler or animatediff_scheduler()
+    scheduler = scheduler or animatediff_scheduler(parts.motion.config.betas if parts.motion else None)
     schedule = Schedule.ddim(
         scheduler.alphas_cumprod, settings.steps, settings.start_time, scheduler.config.prediction_type
     )

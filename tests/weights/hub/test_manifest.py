@@ -16,7 +16,15 @@ from firstframe.weights.hub.manifest import FOLDER, bundles, named, published, w
 
 FILES = sorted(file for file in FOLDER.glob("*.json") if file.name != "schema.json")
 SCHEMA = json.loads((FOLDER / "schema.json").read_text("utf-8"))
-STOCK_NODES = {"CheckpointLoaderSimple", "VAELoader", "LoraLoaderModelOnly", "CLIPVisionLoader"}
+STOCK_NODES = {
+    "CheckpointLoaderSimple",
+    "VAELoader",
+    "LoraLoaderModelOnly",
+    "CLIPVisionLoader",
+    "UNETLoader",
+    "CLIPLoader",
+}
+STOCK_NODES |= {"ControlNetLoader"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
