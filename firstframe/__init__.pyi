@@ -2,8 +2,8 @@
 
 from .bindings.diffusers import (
     Parts as Parts,
-    Pooled as Pooled,
     PartScales as PartScales,
+    Pooled as Pooled,
     Prompts as Prompts,
     SamplingSettings as SamplingSettings,
     animatediff_scheduler as animatediff_scheduler,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import Device, resolve_device
-from .train import app as tiny_app
+from .train_tiny import app as tiny_app
 
 if TYPE_CHECKING:
     from ..training.base import VideoBase
