@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..firstframe.clips.exact import FADE_FRAMES, exact_first_frame
+from ..firstframe.clips.images import rgb_frames
 from .aliases import search_aliases
 
 
@@ -25,7 +26,7 @@ class ExactFirstFrame(io.ComfyNode):
             ),
             inputs=[
                 io.Image.Input("images", tooltip="The frames of a video, from VAE Decode."),
-                io.Image.Input("picture", tooltip="The prepared image: IMAGE of Encode Reference Image."),
+                io.Image.Input("image", tooltip="The prepared image: IMAGE of Encode Reference Image."),
                 io.Int.Input(
                     "fade_frames",
                     default=FADE_FRAMES,
@@ -38,5 +39,5 @@ class ExactFirstFrame(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images: Tensor, picture: Tensor, fade_frames: int) -> io.NodeOutput:
-        return io.NodeOutput(exact_first_frame(images[..., :3], picture[0, ..., :3], fade_frames))
+    def execute(cls, images: Tensor, image: Tensor, fade_frames: int) -> io.NodeOutput:
+        return io.NodeOutput(exact_first_frame(rgb_frames(images), rgb_frames(image)[0], fade_frames))

@@ -72,9 +72,6 @@ if TYPE_CHECKING:
 
     from ..bindings.diffusers.settings import Progress
 
-MANY_TIMES = 4
-"""From so many times the pixels of the model's own size on, a run says that it will take long."""
-
 
 def animate(
     image: Image,
@@ -199,17 +196,11 @@ def _check_output(out: Path, fps: float) -> None:
 
 def _warn(prompts: list[str], width: int, height: int) -> None:
     """Say on stderr what the tiny model will not do well."""
-    from ..tiny.config import SIZE
-    from ..tiny.text import unknown_words
+    from ..tiny.notices import about_size, about_words
 
-    if words := unknown_words(" ".join(prompts)):
-        typer.echo(f"firstframe: the tiny model does not know, and ignores: {', '.join(words)}", err=True)
-    if (times := width * height / SIZE**2) >= MANY_TIMES:
-        typer.echo(
-            f"firstframe: {width} x {height} is {times:g} times the pixels that the tiny model was trained at "
-            f"({SIZE} x {SIZE}); on a CPU a clip will take minutes",
-            err=True,
-        )
+    for notice in (about_words(" ".join(prompts)), about_size(width, height)):
+        if notice:
+            typer.echo(f"firstframe: {notice}", err=True)
 
 
 @contextmanager

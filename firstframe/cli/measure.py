@@ -55,7 +55,7 @@ def measure_prior(
     cfg: Cfg = 2.0,
     device: Device = "",
 ) -> None:
-    """Flow score and warping error over t0 and p of the frame similarity prior."""
+    """Motion and steadiness over t0 and keep of the frame similarity prior (the paper's p is 1 - keep)."""
     from ..bindings.diffusers import SamplingSettings
     from ..experiments.catalogue import PRIOR_REPORT
     from ..experiments.experiment import Setup

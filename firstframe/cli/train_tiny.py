@@ -20,7 +20,10 @@ def tiny(
         Path | None,
         typer.Option(help="Where Debian packages with photographs and cut-outs are unpacked (docs/training.md)."),
     ] = None,
-    autoencoder: Annotated[Path | None, typer.Option(help="Its file; the one that ships if not given.")] = None,
+    autoencoder: Annotated[
+        Path | None,
+        typer.Option(help="Its file, or a folder with taesd_encoder.safetensors and taesd_decoder.safetensors."),
+    ] = None,
     from_shipped: Annotated[
         bool, typer.Option("--from-shipped", help="Begin with the base that ships in place of random weights.")
     ] = False,

@@ -10,7 +10,7 @@ from ..errors import FirstFrameError, ImageError
 
 FADE_FRAMES = 8
 _WINDOW = 5  # pixels over which a frame is compared with frame 0
-_SAME = 0.06  # mean difference at which less than half of the detail is given back
+_SAME = 0.03  # mean difference at which a third of the detail is given back
 
 
 def exact_first_frame(frames: Tensor, image: Tensor, fade_frames: int = FADE_FRAMES) -> Tensor:

@@ -24,6 +24,11 @@ def open_autoencoder(file: Path) -> AutoencoderTiny:
     return model.eval().requires_grad_(False)
 
 
+def read_autoencoder(place: Path) -> dict[str, Tensor]:
+    """The weights in the autoencoder's file, or in a folder with the two published files of TAESD."""
+    return from_taesd(place) if place.is_dir() else load_file(place)
+
+
 def from_taesd(folder: Path) -> dict[str, Tensor]:
     """The published ``taesd_encoder.safetensors`` and ``taesd_decoder.safetensors`` under diffusers' names.
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copyfile
 from typing import Any
 
 import torch
 
 from ..training.data import LatentClips
-from .autoencoder import open_autoencoder
+from ..weights import save_state_dict
+from .autoencoder import open_autoencoder, read_autoencoder
 from .data import SHARD, encode_scenes, open_latents
 from .denoiser import shipped_base
 from .export import export
@@ -67,7 +67,7 @@ class TinyTraining:
         minutes: for data and stages together.
         device: that computes.
         sources: of photographs and cut-outs.
-        autoencoder: its file.
+        autoencoder: its file, or the folder with the two published files of TAESD.
         from_shipped: begin with the base that ships in place of random weights.
         say: told what is done.
     """
@@ -97,7 +97,7 @@ class TinyTraining:
         """What was settled when the training began."""
         file = self.folder / PLAN_FILE
         if not file.exists():
-            copyfile(self.autoencoder, self.folder / AUTOENCODER_FILE)
+            save_state_dict(self.folder / AUTOENCODER_FILE, read_autoencoder(self.autoencoder), {})
             if self.from_shipped:
                 (self.folder / "text").mkdir()
                 shipped_base().save(self.folder / "text" / "final.safetensors")
