@@ -57,11 +57,10 @@ def test_likeness_inside_the_box_sees_the_object_alone(clip: Clip) -> None:
     assert object_ssim(tensor(clip), tensor(clip), clip.masks) == pytest.approx(1)
     assert object_ssim(tensor(other), tensor(clip), clip.masks) < 0.9
     outside = tensor(clip).clone()
-    outside[torch.from_numpy(clip.masks < 0.01)] = 0
-    inside = tensor(clip).clone()
-    inside[torch.from_numpy(clip.masks > 0.5)] = 0
-    values = [object_ssim(changed, tensor(clip), clip.masks) for changed in (outside, inside)]
-    assert values[1] < values[0]
+    for frame, mask in zip(outside, torch.from_numpy(clip.masks > 0.01), strict=True):
+        frame[~mask.any(1)] = 0
+        frame[:, ~mask.any(0)] = 0
+    assert object_ssim(outside, tensor(clip), clip.masks) == pytest.approx(1)
 
 
 def test_iou_of_the_outline() -> None:
@@ -87,10 +86,9 @@ def test_a_moving_camera_leaves_no_place_that_stands_still() -> None:
 
 
 def test_under_a_moving_camera_frame_1_is_brought_back() -> None:
-    y, x = np.mgrid[:256, :256] / 255
-    canvas = np.dstack([x, y, 0.5 + 0 * x]).astype(np.float32)
+    y, x = np.mgrid[:256, :256] / 6
+    canvas = (np.dstack([np.sin(x), np.sin(y), np.sin(x + y)]) / 2 + 0.5).astype(np.float32)
     for camera in ("pan left", "zoom in", "turn"):
         moved = film(canvas, camera, 2)
-        assert camera_jump(tensor(moved), moved.flow) < 0.5
         still = tensor(moved)[:1].expand(2, -1, -1, -1)
-        assert camera_jump(still, moved.flow) > camera_jump(tensor(moved), moved.flow)
+        assert 4 * camera_jump(tensor(moved), moved.flow) < camera_jump(still, moved.flow)
