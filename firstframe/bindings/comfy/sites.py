@@ -99,7 +99,8 @@ def check_heads(model: BaseModel, num_heads: Mapping[Site, int], what: str) -> N
 def check_text(model: BaseModel, config: UNetConfig, what: str) -> None:
     """ModelMismatchError unless the model reads text, and pooled text, of the same widths."""
     unet = unet_of(model)
-    found = unet.middle_block[1].transformer_blocks[0].attn2.to_k.in_features
+    blocks = (module for module in unet.modules() if isinstance(module, BasicTransformerBlock))
+    found = next(blocks).attn2.to_k.in_features
     if found != config.cross_attention_dim:
         raise _mismatch(model, what, f"text embeddings of {config.cross_attention_dim} channels", f"{found}")
     pooled = unet.label_emb[0][0].in_features if unet.num_classes is not None else None
