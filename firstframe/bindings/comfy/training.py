@@ -53,13 +53,14 @@ class FrozenBase:
     def config(self) -> UNetConfig:
         """Its sizes."""
         config = read_unet_config({HOST_PREFIX + name: weight for name, weight in self.unet.state_dict().items()})
-        heads = transformer_at(self.unet, next(iter(config.attention_sites))).attn1.heads
-        return replace(config, num_heads=heads)
+        if config.num_heads is None:  # the width of a head says it
+            return config
+        return replace(config, num_heads=transformer_at(self.unet, next(iter(config.attention_sites))).attn1.heads)
 
     def new_adapter(self) -> I2VAdapter:
         """With queries copied from the UNet and output projections zero (arXiv 2312.16693, Section 3.2)."""
         config = self.config
-        adapter = I2VAdapter(config.attention_sites, config.num_heads)
+        adapter = I2VAdapter(config.attention_sites, config.heads)
         adapter.copy_queries(lambda site: transformer_at(self.unet, site).attn1.to_q.weight)
         return adapter.to(self.device)
 
