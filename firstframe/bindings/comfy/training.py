@@ -53,8 +53,9 @@ class FrozenBase:
     def config(self) -> UNetConfig:
         """Its sizes."""
         config = read_unet_config({HOST_PREFIX + name: weight for name, weight in self.unet.state_dict().items()})
-        heads = transformer_at(self.unet, next(iter(config.attention_sites))).attn1.heads
-        return replace(config, num_heads=heads)
+        if config.num_heads is None:  # the width of a head says it
+            return config
+        return replace(config, num_heads=transformer_at(self.unet, next(iter(config.attention_sites))).attn1.heads)
 
     def new_adapter(self) -> I2VAdapter:
         """With queries copied from the UNet and output projections zero (arXiv 2312.16693, Section 3.2)."""
