@@ -86,7 +86,7 @@ def sample_clip(
     Returns:
         Frames (F, H, W, 3) in [0, 1] on the CPU.
     """
-    prompts = model.prompts(prompt, negative, reference.features if reference else None)
+    prompts = model.prompts(prompt, negative, _features(reference, settings))
     with model.sampling():
         latents = sample(
             model.unet,
@@ -99,6 +99,17 @@ def sample_clip(
             progress=progress,
         )
     return decode_clip(model, latents)
+
+
+def _features(reference: Reference | None, settings: SamplingSettings) -> ImageFeatures | None:
+    """What prompt and negative prompt are told of the image.
+
+    Under plain guidance the negative one is told of no image (arXiv 2308.06721). Under dual guidance it stands for the
+    image without text; what has no image either is predicted without tokens.
+    """
+    if reference is None or reference.features is None or settings.guidance is None:
+        return reference.features if reference else None
+    return replace(reference.features, null=reference.features.image)
 
 
 @torch.inference_mode()
