@@ -90,8 +90,8 @@ def lora() -> dict[str, Tensor]:
     tensors = {}
     for layer in LORA_LAYERS:
         name, tail = f"lora_unet_{layer.replace('.', '_')}", (1, 1) if layer.endswith("proj_in") else ()
-        tensors[f"{name}.lora_up.weight"] = 0.1 * torch.randn(320, 4, *tail, generator=generator)
-        tensors[f"{name}.lora_down.weight"] = 0.1 * torch.randn(4, 320, *tail, generator=generator)
+        tensors[f"{name}.lora_up.weight"] = 0.5 * torch.randn(320, 4, *tail, generator=generator)
+        tensors[f"{name}.lora_down.weight"] = 0.5 * torch.randn(4, 320, *tail, generator=generator)
         tensors[f"{name}.alpha"] = torch.tensor(2.0)
     return tensors
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import comfy.model_management
 import comfy.sd
 import comfy.utils
 import pytest
@@ -23,6 +26,7 @@ from comfyui_firstframe_pack.nodes.sampler import Sampler
 from conftest import HOST
 from cut_down import Files, vision, write
 from small import relative_error
+from test_full_size import FOLDER, path_of
 from torch import Tensor
 
 from nodes import CLIPTextEncode, VAEDecode
@@ -51,7 +55,9 @@ def image() -> Tensor:
     return torch.nn.functional.interpolate(coarse, (70, 90), mode="bicubic").clamp(0, 1).movedim(1, -1)
 
 
-def by_nodes(files: Files, parts: tuple[str, ...], scales: tuple[float, float], start: float) -> Tensor:
+def by_nodes(
+    files: Files, parts: tuple[str, ...], scales: tuple[float, float], start: float, frames: int = FRAMES
+) -> Tensor:
     """Frames by the stock loader, our nodes and the stock VAE Decode."""
     model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(files.checkpoint))
     if "lora" in parts:
@@ -71,14 +77,16 @@ def by_nodes(files: Files, parts: tuple[str, ...], scales: tuple[float, float], 
         branch = load_in_host(RETENTION, files.retention)
         prompts = list(ApplyRetention.execute(*prompts, branch, reference, 1.0, 0.0, 1.0).args)
     (latent,) = Sampler.execute(
-        model, *prompts, reference, FRAMES, SEED, STEPS, "ddim", "ddim_uniform", start, 0.5,
+        model, *prompts, reference, frames, SEED, STEPS, "ddim", "ddim_uniform", start, 0.5,
         image_scale=scales[0], text_scale=scales[1], image_start=0.0, image_end=1.0, text_start=0.0, text_end=1.0,
         parallel=1.0, rescale=0.0,
     ).args  # fmt: skip
     return VAEDecode().decode(vae, latent)[0]
 
 
-def by_command(files: Files, parts: tuple[str, ...], scales: tuple[float, float], start: float) -> Tensor:
+def by_command(
+    files: Files, parts: tuple[str, ...], scales: tuple[float, float], start: float, frames: int = FRAMES
+) -> Tensor:
     """Frames as ``firstframe animate`` makes them."""
     given = {
         "adapter": {"i2v_adapter": files.adapter},
@@ -91,7 +99,7 @@ def by_command(files: Files, parts: tuple[str, ...], scales: tuple[float, float]
     named = {name: path for part in parts for name, path in given[part].items()}
     model = load_model(ModelFiles(files.checkpoint, files.motion, **named))
     animation = Animation(
-        (PROMPT,), NEGATIVE, FRAMES, STEPS, seed=SEED, start=start, adapter="adapter" in parts,
+        (PROMPT,), NEGATIVE, frames, STEPS, seed=SEED, start=start, adapter="adapter" in parts,
         retention="retention" in parts, image_scale=scales[0], text_scale=scales[1], width=SIDE, height=SIDE,
     )  # fmt: skip
     return animate_image(model, animation.prepare(image()), animation)
@@ -113,6 +121,27 @@ def test_each_part_counts(files: Files) -> None:
     alone = by_command(files, (), (1.0, 4.0), 1.0)
     for part in WHOLE:
         assert relative_error(by_command(files, (part,), (1.0, 4.0), 1.0), alone) > 0.01, part
+
+
+@dataclass(frozen=True)
+class FullSize:
+    """Files of the published names and sizes."""
+
+    checkpoint: Path
+    motion: Path
+    adapter: Path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(FOLDER is None, reason="FULL SIZE NOT TESTED: set FIRSTFRAME_FULL_SIZE, as in test_full_size.py")
+def test_the_same_frames_at_full_size() -> None:
+    files: Any = FullSize(*map(path_of, ("sd15-fp16", "animatediff-v1", "i2v-adapter")))
+    arguments = (files, ("adapter",), (1.0, 7.5), 1.0, 8)
+    hosted = by_nodes(*arguments).cpu()
+    comfy.model_management.unload_all_models()
+    alone = by_command(*arguments)
+    print(f"relative error {relative_error(alone, hosted):.2e}, deviation of the frames {hosted.std():.3f}")
+    assert relative_error(alone, hosted) < 1e-3
 
 
 @pytest.mark.parametrize("prompt", ["Ünïcode — 猫 (a:1) isn't 123", "", "fish " * 120])

@@ -104,7 +104,7 @@ def sample_latents(
     progress: Progress | None = None,
 ) -> Tensor:
     """The latents (1, C, F, h, w) of a clip, at the UNet's scale; everything else as in `sample_clip`."""
-    prompts = model.prompts(prompt, negative, reference.features if reference else None)
+    prompts = model.prompts(prompt, negative, _features(reference, settings))
     with model.sampling():
         return sample(
             model.unet,
@@ -116,6 +116,17 @@ def sample_latents(
             latent_scale=model.latent_scale,
             progress=progress,
         )
+
+
+def _features(reference: Reference | None, settings: SamplingSettings) -> ImageFeatures | None:
+    """What prompt and negative prompt are told of the image.
+
+    Under plain guidance the negative one is told of no image (arXiv 2308.06721). Under dual guidance it stands for the
+    image without text; what has no image either is predicted without tokens.
+    """
+    if reference is None or reference.features is None or settings.guidance is None:
+        return reference.features if reference else None
+    return replace(reference.features, null=reference.features.image)
 
 
 @torch.inference_mode()
