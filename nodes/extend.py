@@ -57,6 +57,15 @@ class ExtendClip(io.ComfyNode):
                         "the motion goes on. Give Join Clips the same number. For the output reference alone."
                     ),
                 ),
+                io.Boolean.Input(
+                    "hold_colors",
+                    default=True,
+                    optional=True,
+                    tooltip=(
+                        "Take the drift of colours and contrast since the clip's first frame out of the latents that "
+                        "are handed over. Off: as they are. For the output reference alone."
+                    ),
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="picture"),
@@ -69,10 +78,15 @@ class ExtendClip(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images: Clip, among_last: int, latent: dict[str, Any] | None = None, overlap: int = 4
+        cls,
+        images: Clip,
+        among_last: int,
+        latent: dict[str, Any] | None = None,
+        overlap: int = 4,
+        hold_colors: bool = True,
     ) -> io.NodeOutput:
         frames = frames_of(images)
-        reference = None if latent is None else continued(latent["samples"], frames, overlap)
+        reference = None if latent is None else continued(latent["samples"], frames, overlap, hold_colors)
         return io.NodeOutput(*split_at_best(frames, among_last), reference)
 
 
@@ -105,8 +119,9 @@ class JoinClips(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "How many frames both clips have, if the second was made from the reference of Extend Clip: "
-                        "they are blended, and the colours are matched by one transform for the whole clip. 0: the "
-                        "second clip was made from the image; the frame that both have is kept once."
+                        "they are blended, and the second clip gets the colours of the very first frame, by one "
+                        "transform for the whole clip. 0: the second clip was made from the image; the frame that "
+                        "both have is kept once."
                     ),
                 ),
             ],

@@ -20,11 +20,18 @@ def clip(generator: torch.Generator) -> Tensor:
 
 def test_the_next_clip_begins_with_the_last_latents(clip: Tensor, generator: torch.Generator) -> None:
     latents = torch.randn(6, 4, 2, 2, generator=generator)
-    reference = continued(latents, clip, 3)
+    reference = continued(latents, clip, 3, hold_colors=False)
     assert torch.equal(reference.pixels[0].movedim(0, -1), clip[3])
     held = reference.by_frame(6)
     assert list(held) == [0, 1, 2]
     assert torch.equal(torch.cat([*held.values()]), latents[3:])
+
+
+def test_a_drift_is_not_handed_on(clip: Tensor, generator: torch.Generator) -> None:
+    still = torch.randn(1, 4, 8, 8, generator=generator).expand(6, -1, -1, -1)
+    drifted = torch.cat([still[:1], 1.1 * still[1:] + torch.tensor([0.5, -0.3, 0.2, 0]).view(4, 1, 1)])
+    held = continued(drifted, clip, 3).by_frame(6)
+    torch.testing.assert_close(torch.cat([*held.values()]), still[:3], atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("overlap", [0, 6])
