@@ -61,9 +61,7 @@ def _resnet(theirs: str, host: str) -> dict[str, str]:
     return {f"{theirs}.{one}": f"{host}.{other}" for one, other in _RESNET.items()}
 
 
-def unet_tensors(
-    state: Mapping[str, Tensor], names: UNetNames, config: UNetConfig | None = None
-) -> dict[str, Tensor]:
+def unet_tensors(state: Mapping[str, Tensor], names: UNetNames, config: UNetConfig | None = None) -> dict[str, Tensor]:
     """The UNet's own tensors in ``state``, which has the names of either, under ``names``; all others are left out.
 
     ``config`` is that of Stable Diffusion 1.5 or of SDXL, by the tensors, if not given.
