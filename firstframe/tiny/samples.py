@@ -52,11 +52,11 @@ def _animated(model: Denoiser, autoencoder: AutoencoderTiny, target: Target) -> 
     """Frames (F, H, W, 3) on the CPU."""
     device = autoencoder.device
     pixels = target.image.to(device)
-    prompts = Prompts(*model.encode_text(tokenize([target.scene.caption, ""]).to(device)).chunk(2))
+    text, negative = model.encode_text(tokenize([target.scene.caption, ""]).to(device)).chunk(2)
     latents = sample(
         model.unet,
         Parts(model.motion, model.adapter if "adapter" in model.parts else None),
-        prompts,
+        Prompts(text, negative),
         SETTINGS,
         Reference(pixels, autoencoder.encode(pixels * 2 - 1).latents),
         scheduler=DDIMScheduler(**NOISE_SCHEDULE, steps_offset=1, timestep_spacing="leading", clip_sample=False),

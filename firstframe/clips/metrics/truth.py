@@ -103,7 +103,8 @@ def _still(masks: Array, flow: Array) -> NDArray[np.bool_]:
 
 def _box(mask: Array) -> tuple[slice, slice]:
     """Rows and columns of the object, at least _LEAST_SIDE of each."""
-    return _span((mask > 0.01).any(1)), _span((mask > 0.01).any(0))
+    rows, columns = (np.asarray((mask > 0.01).any(axis)) for axis in (1, 0))
+    return _span(rows), _span(columns)
 
 
 def _span(covered: NDArray[np.bool_]) -> slice:
