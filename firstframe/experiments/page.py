@@ -83,6 +83,8 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 def _words(value: Any, key: str = "") -> str:
     """A name or a value as it is read; the numbers of NUMBERS are rounded."""
+    if value is None and key in NUMBERS:
+        return "–"
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     if key in NUMBERS:

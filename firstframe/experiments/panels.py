@@ -18,11 +18,12 @@ _RIGHT_WAY = "clips that go where the prompt says"
 
 
 def method_panels(rows: Sequence[Row]) -> list[Panel]:
-    """A bar for each method, and a line for each reference that has the number."""
+    """A bar for each method, and a line for each reference that has the number. Numbers that none has are left out."""
     panels = []
-    for key in (key for key in rows[0] if key in NUMBERS):
-        values = {plain(row["method"]): row[key] for row in rows if row["method"] not in REFERENCES}
-        marks = {plain(row["method"]): row[key] for row in rows if row["method"] in REFERENCES and key in row}
+    for key in (key for key, value in rows[0].items() if key in NUMBERS and value is not None):
+        there = [row for row in rows if row.get(key) is not None]
+        values = {plain(row["method"]): row[key] for row in there if row["method"] not in REFERENCES}
+        marks = {plain(row["method"]): row[key] for row in there if row["method"] in REFERENCES}
         panels.append(bars(NUMBERS[key].label, values, NUMBERS[key].digits, marks))
     return panels
 

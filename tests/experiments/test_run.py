@@ -44,7 +44,7 @@ def test_comparison(small_model: TinyModel, tmp_path: Path) -> None:
     # only these two start with the image, as well as the autoencoder can reproduce it
     base, clean, adapter = (rows[name]["first_frame_ssim"] for name in ("base", "clean_frame", "adapter"))
     assert base < clean - 0.05 and clean == adapter
-    assert read_clip(tmp_path / "methods.gif").frames.shape == (4, 4 * 128, 2 * 128, 3)
+    assert read_clip(tmp_path / "methods.gif").frames.shape == (4, 6 * 128, 2 * 128, 3)
     assert Image.open(tmp_path / "methods_frames.png").width > 4 * 128
 
 
@@ -89,7 +89,7 @@ def test_a_clip_is_made_once(small_model: TinyModel, tmp_path: Path, monkeypatch
     monkeypatch.setattr(evaluator, "make_clip", lambda *_: pytest.fail("made again"))
     assert measure(TINY, small_model, ONE, tmp_path, tell=told.append) == first
     assert "7 clips (methods), 0 of them kept" in told[0] and re.search(r"about \d\d:\d\d ", told[1])
-    assert "7 clips (methods), 5 of them kept" in told[2] and "about 00:00" in told[3]
+    assert "7 clips (methods), 7 of them kept" in told[2] and "about 00:00" in told[3]
     with pytest.raises(pytest.fail.Exception):
         measure(TINY, small_model, replace(ONE, settings=replace(SETTINGS, seed=1)), tmp_path)
 
@@ -122,8 +122,8 @@ def test_an_interrupted_run_is_reported_and_continued(
     assert "Means over 1 clips" in (tmp_path / "report.html").read_text() and "continues" in told[-1]
     one = measure(TINY, small_model, Setup(1, 0, SETTINGS), tmp_path / "one")
     assert partial["methods"]["rows"] == one["methods"]["rows"]
-    made[:] = ["already interrupted"] * 8
+    made[:] = ["already interrupted"] * 10
     finished = measure(TINY, small_model, setup, tmp_path, tell=told.append)
-    assert finished["methods"]["clips"] == 3 and "7 of them kept" in told[-2]
-    rest = ["adapter", "autoencoder", "target", "base", "clean_frame", "adapter", "autoencoder", "target"]
-    assert sorted(made[8:]) == sorted(rest)
+    assert finished["methods"]["clips"] == 3 and "9 of them kept" in told[-2]
+    cases = [case.method for case in TINY.experiments[0].cases]
+    assert sorted(made[10:]) == sorted([*cases[2:], *cases])
