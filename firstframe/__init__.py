@@ -1,4 +1,4 @@
-"""FirstFrame: image-to-video for Stable Diffusion 1.5, with the image as the first frame.
+"""FirstFrame: image-to-video for Stable Diffusion 1.5 and SDXL, with the image as the first frame.
 
 The names below are the public Python API. They are imported when they are first used, so that importing the package
 itself costs nothing. Everything else may move.
@@ -9,18 +9,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"  # also in pyproject.toml: the registry reads it there, ComfyUI runs the pack uninstalled
+__version__ = "1.0.0"
 
 _HOMES = {
     "bindings.diffusers": (
         "PartScales",
         "Parts",
+        "Pooled",
         "Prompts",
         "SamplingSettings",
         "animatediff_scheduler",
         "inject",
         "sample",
     ),
+    "bindings.diffusers.animate": ("Animation", "animate_image"),
+    "bindings.diffusers.models": ("ModelFiles", "load_model"),
+    "bindings.diffusers.pipeline": ("VideoModel", "animate_sequence", "reference_of", "sample_clip"),
     "clips.color": ("match_color",),
     "clips.extend": ("join_clips", "split_at_best"),
     "clips.reference": ("Reference", "prepare_image"),
@@ -35,9 +39,8 @@ _HOMES = {
     "sampling.prior": ("frame_similarity_prior", "mask_generator"),
     "sampling.schedule": ("Schedule",),
     "sampling.strength": ("Curve", "StrengthSchedule"),
-    "sites": ("SD15", "Site", "UNetConfig"),
+    "sites": ("SD15", "SDXL", "Site", "UNetConfig"),
     "tiny.model": ("TinyModel", "load_tiny"),
-    "tiny.pipeline": ("animate_sequence", "reference_of", "sample_clip"),
     "weights": ("I2V_ADAPTER", "IMAGE_TOKENS", "MOTION_MODULE", "RESAMPLER", "RETENTION", "load", "save"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

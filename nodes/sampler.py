@@ -35,18 +35,18 @@ class Sampler(io.ComfyNode):
             display_name="FirstFrame Sampler",
             category="FirstFrame/sampling",
             **search_aliases("KSampler", "sample video", "image to video", "img2vid", "i2v", "图生视频"),
-            description="The whole sampling in one node: frame similarity prior, dual guidance and the host's sampler.",
+            description="The whole sampling in one node: frame similarity prior, dual guidance and ComfyUI's sampler.",
             inputs=[
                 io.Model.Input("model", tooltip="A model with a motion module, and with the adapter if you use one."),
                 io.Conditioning.Input("positive", tooltip="The prompt, from Apply Retention Branch if you use it."),
-                io.Conditioning.Input("negative", tooltip='Stands for "no text".'),
+                io.Conditioning.Input("negative", tooltip="What the video should not show; may be empty."),
                 types.Reference.Input("reference", tooltip="From Encode Reference Image."),
                 num_frames_input(),
                 seed_input("The same seed gives the same video."),
                 io.Int.Input("steps", default=25, min=1, max=10000, tooltip="More is finer and slower."),
                 *scale_inputs(),
                 io.Combo.Input(
-                    "sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="ddim", tooltip="The host's sampler."
+                    "sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="ddim", tooltip="ComfyUI's sampler."
                 ),
                 io.Combo.Input(
                     "scheduler",

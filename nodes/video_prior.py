@@ -36,7 +36,7 @@ class VideoPrior(io.ComfyNode):
                 ),
                 *prior_inputs(
                     0.8,
-                    "steps. 1 starts from noise alone, where these models see nothing of the prior; smaller is "
+                    "steps. 1 starts from noise alone, where the prior has no effect on these models; smaller is "
                     "steadier, with less motion.",
                 ),
                 *blur_inputs(),

@@ -27,12 +27,14 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVi
 from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.modules.image_prompt import ImageTokenAdapter, Resampler, ResamplerConfig
 from firstframe.modules.motion import MotionConfig, MotionModule, sinusoidal_positions
-from firstframe.sites import SD15
+from firstframe.sites import SD15, SDXL, UNetConfig
 from firstframe.weights.hub.manifest import weight_set
 from firstframe.weights.keymaps import (
     ANIMATEDIFF,
+    HOTSHOT,
     IP_ADAPTER,
     IP_ADAPTER_RESAMPLER,
+    IP_ADAPTER_SDXL,
     MOTION_LORA,
     OFFICIAL_ADAPTER,
     OFFICIAL_IMAGE_TOKENS,
@@ -50,6 +52,19 @@ UNET: dict[str, Any] = {
     "layers_per_block": SD15.layers_per_block,
     "cross_attention_dim": SD15.cross_attention_dim,
     "attention_head_dim": HEADS,
+}
+SDXL_UNET: dict[str, Any] = {
+    "sample_size": 128,
+    "block_out_channels": SDXL.block_out_channels,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "cross_attention_dim": SDXL.cross_attention_dim,
+    "transformer_layers_per_block": SDXL.depths,
+    "attention_head_dim": (5, 10, 20),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": SDXL.pooled_channels,
 }
 AUTOENCODER: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
@@ -83,9 +98,9 @@ NOISE_SCHEDULE = [
 ]
 
 
-def unet() -> Tensors:
-    """Stable Diffusion 1.5's UNet, in diffusers' names."""
-    return UNet2DConditionModel(**UNET).state_dict()
+def unet(config: dict[str, Any] = UNET) -> Tensors:
+    """A UNet, Stable Diffusion 1.5's if no other is asked for, in diffusers' names."""
+    return UNet2DConditionModel(**config).state_dict()
 
 
 def checkpoint() -> Tensors:
@@ -109,6 +124,61 @@ def motion(mid: bool, max_frames: int | None) -> Tensors:
     return to_theirs(MotionModule(config).state_dict(), ANIMATEDIFF)
 
 
+def sdxl_motion() -> Tensors:
+    """AnimateDiff's motion module for SDXL."""
+    config = MotionConfig(SDXL.block_out_channels, SDXL.layers_per_block, False, 32, HEADS)
+    return to_theirs(MotionModule(config).state_dict(), ANIMATEDIFF)
+
+
+def hotshot() -> Tensors:
+    """Hotshot-XL's motion module."""
+    config = MotionConfig(SDXL.block_out_channels, SDXL.layers_per_block, False, 24, HEADS)
+    return to_theirs(MotionModule(config).state_dict(), HOTSHOT)
+
+
+def sdxl_checkpoint() -> Tensors:
+    """SDXL base in one file, fp16, in the names of its authors' code."""
+    text = CLIPTextModel(CLIP_L_TEXT).state_dict()
+    text = {name.removeprefix("text_model."): tensor for name, tensor in text.items()}
+    text["embeddings.position_ids"] = torch.empty(1, CLIP_L_TEXT.max_position_embeddings, dtype=torch.int64)
+    parts = {
+        "": unet_tensors(unet(SDXL_UNET), "host"),
+        "first_stage_model.": with_convolutions(renamed(AutoencoderKL(**AUTOENCODER).state_dict(), AUTOENCODER_TO_LDM)),
+        "conditioner.embedders.0.transformer.text_model.": text,
+        "conditioner.embedders.1.model.": open_clip_text(),
+    }
+    return half({prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()})
+
+
+def open_clip_text() -> Tensors:
+    """The text encoder OpenCLIP ViT-bigG in OpenCLIP's names."""
+    width, layers = 1280, 32
+    names = {
+        "positional_embedding": (77, width),
+        "text_projection": (width, width),
+        "logit_scale": (),
+        "token_embedding.weight": (49408, width),
+        "ln_final.weight": (width,),
+        "ln_final.bias": (width,),
+    }
+    for layer in range(layers):
+        block = f"transformer.resblocks.{layer}."
+        names |= {f"{block}attn.in_proj_weight": (3 * width, width), f"{block}attn.in_proj_bias": (3 * width,)}
+        names |= _linear(f"{block}attn.out_proj", width, width)
+        names |= _linear(f"{block}mlp.c_fc", width, 4 * width) | _linear(f"{block}mlp.c_proj", 4 * width, width)
+        names |= {f"{block}ln_{n}.{kind}": (width,) for n in (1, 2) for kind in ("weight", "bias")}
+    return {name: torch.empty(shape) for name, shape in names.items()}
+
+
+def _linear(name: str, channels: int, out_channels: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (out_channels, channels), f"{name}.bias": (out_channels,)}
+
+
+def vae() -> Tensors:
+    """An autoencoder by itself, in LDM's names."""
+    return with_convolutions(renamed(AutoencoderKL(**AUTOENCODER).state_dict(), AUTOENCODER_TO_LDM))
+
+
 def motion_lora() -> Tensors:
     """A motion LoRA for every attention of a v2 motion module."""
     layers = [
@@ -127,9 +197,9 @@ def adapter() -> Tensors:
     return to_theirs(I2VAdapter(SD15.attention_sites, HEADS).state_dict(), OFFICIAL_ADAPTER)
 
 
-def image_tokens() -> ImageTokenAdapter:
+def image_tokens(config: UNetConfig = SD15) -> ImageTokenAdapter:
     """The projections of image tokens at every site."""
-    return ImageTokenAdapter(SD15.attention_sites, SD15.cross_attention_dim, HEADS)
+    return ImageTokenAdapter(config.attention_sites, config.cross_attention_dim, config.heads)
 
 
 def adapter_base() -> Tensors:
@@ -142,6 +212,13 @@ def ip_adapter_plus() -> Tensors:
     """IP-Adapter Plus, fp16."""
     resampler = Resampler(ResamplerConfig()).state_dict()
     projections = to_theirs(image_tokens().state_dict(), IP_ADAPTER)
+    return half({**to_theirs(resampler, IP_ADAPTER_RESAMPLER), **projections})
+
+
+def ip_adapter_plus_sdxl() -> Tensors:
+    """IP-Adapter Plus for SDXL with ViT-H, fp16."""
+    resampler = Resampler(ResamplerConfig(width=1280, token_dim=SDXL.cross_attention_dim)).state_dict()
+    projections = to_theirs(image_tokens(SDXL).state_dict(), IP_ADAPTER_SDXL)
     return half({**to_theirs(resampler, IP_ADAPTER_RESAMPLER), **projections})
 
 
@@ -214,6 +291,13 @@ RECIPES: Mapping[str, Recipe] = {
     "i2v-adapter": Recipe(adapter),
     "i2v-adapter-base": Recipe(adapter_base),
     "ip-adapter-plus": Recipe(ip_adapter_plus),
+    "animatediff-lightning": Recipe(lambda: half(motion(mid=True, max_frames=32))),
+    "sdxl-base": Recipe(sdxl_checkpoint, {"format": "pt"}),
+    "sdxl-vae": Recipe(vae, {"format": "pt"}),
+    "animatediff-sdxl": Recipe(sdxl_motion),
+    "hotshot-xl": Recipe(hotshot),
+    "hotshot-xl-fp16": Recipe(lambda: half(hotshot())),
+    "ip-adapter-plus-sdxl": Recipe(ip_adapter_plus_sdxl),
     "clip-vision-vit-h": Recipe(vision, {"format": "pt"}),
 }
 
@@ -245,7 +329,7 @@ class Numbers:
         """What an untrained model could have in place of ``tensor``, on the CPU."""
         if not tensor.is_floating_point():
             return torch.arange(tensor.numel(), dtype=tensor.dtype).reshape(tensor.shape)
-        if name.endswith(".pe"):
+        if name.endswith((".pe", ".positional_encoding")):
             return sinusoidal_positions(*tensor.shape[1:])
         if tensor.ndim == 1 and name.endswith((".weight", ".bias")):
             return torch.full(tensor.shape, float(name.endswith(".weight")), dtype=tensor.dtype)

@@ -27,7 +27,9 @@ ROOMS = [
     "training",
     "tiny",
     "experiments",
+    "evaluation",
     "queue",
+    "batch",
     "cli",
 ]
 CORE = {"torch", "einops", "kornia", "safetensors"}
@@ -38,7 +40,7 @@ FURTHER = {
     "weights/door.py": {"numpy"},
 }
 HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "nodes"}
-KNOW_THE_HOST = {"bindings/comfy", "tiny/comfy.py"}
+KNOW_THE_HOST = {"bindings/comfy", "tiny/comfy.py", "training/comfy.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,8 @@ TYPES = {torch.float16: "F16", torch.float32: "F32", torch.int64: "I64", torch.i
 
 def counts(tensors: dict[str, Tensor]) -> tuple[int, int, int]:
     """Tensors, parameters and numbers of positional encodings."""
-    positions = sum(tensor.numel() for name, tensor in tensors.items() if name.endswith(".pe"))
+    encodings = (".pe", ".positional_encoding")
+    positions = sum(tensor.numel() for name, tensor in tensors.items() if name.endswith(encodings))
     return len(tensors), sum(tensor.numel() for tensor in tensors.values()) - positions, positions
 
 
@@ -36,6 +38,9 @@ def counts(tensors: dict[str, Tensor]) -> tuple[int, int, int]:
         ("animatediff-v2", 588, 453.21, 1.21),
         ("animatediff-v3", 560, 417.14, 1.13),
         ("animatelcm", 546, 453.21, 0.0),
+        ("animatediff-lightning", 588, 453.21, 1.21),
+        ("animatediff-sdxl", 420, 236.78, 0.72),
+        ("hotshot-xl", 420, 236.78, 0.54),
     ],
 )
 def test_motion_modules_have_the_published_counts(id: str, tensors: int, parameters: float, positions: float) -> None:
@@ -49,6 +54,8 @@ def test_the_other_parts_have_the_published_counts() -> None:
     assert len(shapes("motion-lora-zoom-in")) == 336
     assert len(shapes("i2v-adapter-base")) == 686 + 560 + 32
     assert counts(shapes("sd15"))[0] == 1145
+    assert counts(shapes("sdxl-base"))[:2] == (2515, 3_468_837_945)
+    assert len(shapes("ip-adapter-plus-sdxl")) == 51 + 140
 
 
 @pytest.mark.parametrize("id", [id for id in RECIPES if weight_set(id).bytes])
@@ -57,7 +64,16 @@ def test_files_come_out_as_large_as_published(id: str) -> None:
     assert numbers == pytest.approx(weight_set(id).bytes, rel=1e-3)
 
 
-@pytest.mark.parametrize(("id", "aligned"), [("sd15", False), ("ip-adapter-plus", True), ("clip-vision-vit-h", True)])
+@pytest.mark.parametrize(
+    ("id", "aligned"),
+    [
+        ("sd15", False),
+        ("ip-adapter-plus", True),
+        ("ip-adapter-plus-sdxl", True),
+        ("clip-vision-vit-h", True),
+        ("animatediff-lightning", True),
+    ],
+)
 def test_names_shapes_and_types_give_the_published_size_to_the_byte(id: str, aligned: bool) -> None:
     """Every name and shape is in a safetensors header. Those of 2022 were sorted by name alone and not padded."""
     tensors, metadata = shapes(id), RECIPES[id].metadata
@@ -71,10 +87,11 @@ def test_names_shapes_and_types_give_the_published_size_to_the_byte(id: str, ali
     assert 8 + size + (-size % 8 if aligned else 0) + end == weight_set(id).bytes
 
 
-def test_diffusers_reads_the_checkpoint_as_its_own_models() -> None:
-    state = shapes("sd15")
+@pytest.mark.parametrize(("id", "config"), [("sd15", synthetic.UNET), ("sdxl-base", synthetic.SDXL_UNET)])
+def test_diffusers_reads_the_checkpoint_as_its_own_models(id: str, config: dict[str, Any]) -> None:
+    state = shapes(id)
     with torch.device("meta"):
-        unet, autoencoder = UNet2DConditionModel(**synthetic.UNET), AutoencoderKL(**synthetic.AUTOENCODER)
+        unet, autoencoder = UNet2DConditionModel(**config), AutoencoderKL(**synthetic.AUTOENCODER)
     for model, convert in ((unet, convert_ldm_unet_checkpoint), (autoencoder, convert_ldm_vae_checkpoint)):
         found, wanted = convert(dict(state), model.config), model.state_dict()
         assert {name: tensor.squeeze().shape for name, tensor in found.items()} == {

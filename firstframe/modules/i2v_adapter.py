@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..sites import Site
 from .backend import TORCH, Backend
 from .layers import zero_initialise
-from .site_modules import SiteModules
+from .site_modules import SiteModules, heads_by_site
 
 
 class CrossFrameAttention(nn.Module):
@@ -61,21 +61,32 @@ class CrossFrameAttention(nn.Module):
 
 
 class I2VAdapter(SiteModules[CrossFrameAttention]):
-    """I2V-Adapter (arXiv 2312.16693): a :class:`CrossFrameAttention` per site.
+    """I2V-Adapter (arXiv 2312.16693): a `CrossFrameAttention` per site.
 
-    ``sites`` maps each site to its width, for example ``SD15.attention_sites``. Keys of the state dict
-    are ``sites.down_0_0.to_q.weight`` and so on.
+    Keys of the state dict are ``sites.down_0_0.to_q.weight`` and so on.
+
+    Attributes:
+        heads: how many attention heads there are at each site.
     """
 
     def __init__(
         self,
         sites: Mapping[Site, int],
-        num_heads: int,
+        num_heads: int | Mapping[Site, int],
         backend: Backend = TORCH,
         own_projections: bool = False,
     ) -> None:
-        super().__init__(sites, lambda width: CrossFrameAttention(width, num_heads, backend, own_projections))
-        self.num_heads = num_heads
+        """Build an adapter.
+
+        Args:
+            sites: widths by site, for example ``SD15.attention_sites``.
+            num_heads: of every attention, or by site, for example ``SDXL.heads``.
+            backend: what it is made of.
+            own_projections: whether it has keys and values of its own; see `CrossFrameAttention`.
+        """
+        heads = heads_by_site(sites, num_heads)
+        super().__init__(sites, lambda site, width: CrossFrameAttention(width, heads[site], backend, own_projections))
+        self.heads = heads
         self.own_projections = own_projections
 
     def copy_queries(self, base_query: Callable[[Site], Tensor]) -> None:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from ..sites import Site
 from .backend import TORCH, Backend
-from .site_modules import SiteModules
+from .site_modules import SiteModules, heads_by_site
 
 
 @dataclass(frozen=True)
 class ResamplerConfig:
-    """Sizes of a :class:`Resampler`; the defaults are those of IP-Adapter Plus for Stable Diffusion 1.5.
+    """Sizes of a `Resampler`; the defaults are those of IP-Adapter Plus for Stable Diffusion 1.5.
 
     ``feature_dim``: of the image encoder's hidden states. ``token_dim``: of the text embeddings that the tokens
     stand beside. ``head_dim``: width of one attention head.
@@ -115,17 +115,21 @@ class ImageTokenAttention(nn.Module):
 
 
 class ImageTokenAdapter(SiteModules[ImageTokenAttention]):
-    """An :class:`ImageTokenAttention` per site, for ``num_tokens`` tokens of width ``token_dim``."""
+    """An `ImageTokenAttention` per site, for ``num_tokens`` tokens of width ``token_dim``.
+
+    ``num_heads`` are those of every attention, or by site. They are kept as ``heads``.
+    """
 
     def __init__(
         self,
         sites: Mapping[Site, int],
         token_dim: int,
-        num_heads: int,
+        num_heads: int | Mapping[Site, int],
         num_tokens: int = 16,
         backend: Backend = TORCH,
     ) -> None:
-        super().__init__(sites, lambda width: ImageTokenAttention(width, token_dim, num_heads, backend))
-        self.num_heads = num_heads
+        heads = heads_by_site(sites, num_heads)
+        super().__init__(sites, lambda site, width: ImageTokenAttention(width, token_dim, heads[site], backend))
+        self.heads = heads
         self.num_tokens = num_tokens
         self.token_dim = token_dim

@@ -1,4 +1,4 @@
-"""The blocks of Stable Diffusion 1.5's UNet, with diffusers' names for their weights.
+"""The blocks of Stable Diffusion 1.5's and SDXL's UNets, with diffusers' names for their weights.
 
 Here frames are in the batch, (B*F, C, H, W).
 """
@@ -6,6 +6,7 @@ Here frames are in the batch, (B*F, C, H, W).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,20 +34,18 @@ def timestep_embedding(timestep: Tensor, channels: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
-class TimestepMLP(nn.Module):
-    """The embedding of a timestep that the ResBlocks read."""
+class EmbeddingMLP(nn.Module):
+    """An embedding that the ResBlocks read: of the timestep, or of SDXL's pooled text and image sizes."""
 
-    def __init__(self, channels: int, backend: Backend) -> None:
+    def __init__(self, channels: int, out_channels: int, backend: Backend) -> None:
         super().__init__()
         operations = backend.operations
-        self.channels = channels
-        self.linear_1 = operations.Linear(channels, 4 * channels)
-        self.linear_2 = operations.Linear(4 * channels, 4 * channels)
+        self.linear_1 = operations.Linear(channels, out_channels)
+        self.linear_2 = operations.Linear(out_channels, out_channels)
 
-    def forward(self, timestep: Tensor, dtype: torch.dtype) -> Tensor:
-        """Timesteps (B,) to (B, 4 * channels) of type ``dtype``."""
-        hidden = self.linear_1(timestep_embedding(timestep, self.channels).to(dtype))
-        out: Tensor = self.linear_2(functional.silu(hidden))
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels) to (B, out_channels)."""
+        out: Tensor = self.linear_2(functional.silu(self.linear_1(x)))
         return out
 
 
@@ -141,23 +140,55 @@ class TransformerBlock(nn.Module):
         return x
 
 
-class SpatialTransformer(nn.Module):
-    """A transformer block over the places of an image."""
+@dataclass(frozen=True)
+class TransformerShape:
+    """Sizes of a `SpatialTransformer`, beside its width.
 
-    def __init__(self, channels: int, context_channels: int, num_heads: int, backend: Backend) -> None:
+    Attributes:
+        context_channels: of the text embeddings.
+        num_heads: of every attention.
+        depth: transformer blocks.
+        linear: whether the projections around them are linear layers.
+    """
+
+    context_channels: int
+    num_heads: int
+    depth: int = 1
+    linear: bool = False
+
+
+class SpatialTransformer(nn.Module):
+    """Transformer blocks over the positions of an image.
+
+    The projections around them are convolutions of one pixel in Stable Diffusion 1.5, linear layers in SDXL.
+    """
+
+    def __init__(self, channels: int, shape: TransformerShape, backend: Backend) -> None:
         super().__init__()
         operations = backend.operations
+        self.linear = shape.linear
         self.norm = operations.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
-        self.proj_in = operations.Conv2d(channels, channels, 1)
-        block = TransformerBlock(channels, context_channels, num_heads, backend)
-        self.transformer_blocks = nn.ModuleList([block])
-        self.proj_out = operations.Conv2d(channels, channels, 1)
+        self.proj_in = self._projection(channels, operations)
+        self.transformer_blocks = nn.ModuleList(
+            TransformerBlock(channels, shape.context_channels, shape.num_heads, backend) for _ in range(shape.depth)
+        )
+        self.proj_out = self._projection(channels, operations)
+
+    def _projection(self, channels: int, operations: Any) -> Any:
+        return operations.Linear(channels, channels) if self.linear else operations.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
         """x (B*F, C, H, W) and text (B*F or B, M, D) to (B*F, C, H, W)."""
-        tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
-        tokens = self.transformer_blocks[0](tokens, text)
-        out: Tensor = x + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=x.shape[2]))
+        height = x.shape[2]
+        if self.linear:
+            tokens = self.proj_in(rearrange(self.norm(x), "b c h w -> b (h w) c"))
+        else:
+            tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
+        for block in self.transformer_blocks:
+            tokens = block(tokens, text)
+        if self.linear:
+            return x + rearrange(self.proj_out(tokens), "b (h w) c -> b c h w", h=height)
+        out: Tensor = x + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=height))
         return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from einops import rearrange
@@ -17,6 +17,8 @@ from .backend import TORCH, Backend
 from .layers import GEGLU, NORM_GROUPS, zero_initialise
 from .site_modules import SiteModules
 
+BetasName = Literal["animatediff_sdxl", "sdxl"]
+
 
 @dataclass(frozen=True)
 class MotionConfig:
@@ -24,9 +26,11 @@ class MotionConfig:
 
     ``mid``: a layer in the middle block too (v2). ``max_frames``: length of the positional encoding, 24 for v1
     and 32 for v2 and v3; None where there is none (AnimateLCM), so that any number of frames will do.
-    ``pooled_unet_norms``: the UNet's ResBlock norms and final norm take their statistics over all frames (v1); a
-    binding does this. ``norm_over_frames``: the module's own GroupNorm takes them over all frames, as diffusers
-    does; AnimateDiff takes them per frame.
+    ``pooled_unet_norms``: the UNet's ResBlock norms and final norm take their statistics over all frames (v1,
+    Hotshot-XL); a binding does this. ``norm_over_frames``: the module's own GroupNorm takes them over all frames, as
+    diffusers and AnimateDiff for SDXL do; AnimateDiff for Stable Diffusion 1.5 takes them per frame. ``betas``: name
+    of the noise schedule that it was trained with (`betas`), AnimateDiff's for
+    Stable Diffusion 1.5 if None.
     """
 
     block_out_channels: tuple[int, ...]
@@ -36,6 +40,7 @@ class MotionConfig:
     num_heads: int = 8
     pooled_unet_norms: bool = False
     norm_over_frames: bool = False
+    betas: BetasName | None = None
 
     @property
     def sites(self) -> dict[Site, int]:
@@ -134,14 +139,14 @@ class TemporalTransformer(nn.Module):
 
 
 class MotionModule(SiteModules[TemporalTransformer]):
-    """A motion module: one :class:`TemporalTransformer` for each site of ``config``.
+    """A motion module: one `TemporalTransformer` for each site of ``config``.
 
     Keys of the state dict are ``sites.down_0_0.proj_in.weight`` and so on. The output projections start
     at zero, so an untrained module changes nothing.
     """
 
     def __init__(self, config: MotionConfig, backend: Backend = TORCH) -> None:
-        super().__init__(config.sites, lambda width: TemporalTransformer(width, config, backend))
+        super().__init__(config.sites, lambda _, width: TemporalTransformer(width, config, backend))
         self.config = config
 
     def check_frames(self, num_frames: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import cast
 
 import torch
@@ -16,8 +15,9 @@ from ..errors import FramesError, ModelMismatchError
 from ..shapes import fold_frames, unfold_frames
 from ..sites import Site, UNetConfig
 from .backend import TORCH, Backend
-from .layers import Downsampler, ResBlock, SpatialTransformer, TimestepMLP, zero_initialise
+from .layers import EmbeddingMLP, timestep_embedding, zero_initialise
 from .motion import MotionConfig, MotionModule, TemporalTransformer
+from .retention_layers import DownBlock, Stem
 
 STEM_CHANNELS = (16, 32, 96, 256)
 
@@ -58,26 +58,6 @@ class RetentionConfig:
         return sum(c * h * w for c, (h, w) in zip(self.residual_channels, sizes, strict=True))
 
 
-class Stem(nn.Module):
-    """Convolutions on the image itself, down to the resolution of its latent."""
-
-    def __init__(self, widths: tuple[int, ...], backend: Backend) -> None:
-        super().__init__()
-        operations = backend.operations
-        self.conv_in = operations.Conv2d(3, widths[0], 3, padding=1)
-        self.blocks = nn.ModuleList()
-        for narrow, wide in pairwise(widths):
-            self.blocks.append(operations.Conv2d(narrow, narrow, 3, padding=1))
-            self.blocks.append(operations.Conv2d(narrow, wide, 3, stride=2, padding=1))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Images (B, 3, 8h, 8w) in [-1, 1] to features (B, C, h, w)."""
-        hidden: Tensor = functional.silu(self.conv_in(image))
-        for block in self.blocks:
-            hidden = functional.silu(block(hidden))
-        return hidden
-
-
 class RetentionBranch(nn.Module):
     """A trainable copy of a UNet's down blocks that sees the image's features beside the noisy latents.
 
@@ -95,9 +75,11 @@ class RetentionBranch(nn.Module):
         operations = backend.operations
         unet, widths = config.unet, config.unet.block_out_channels
         self.stem = Stem(config.stem_channels, backend)
-        self.time_embedding = TimestepMLP(widths[0], backend)
+        self.time_embedding = EmbeddingMLP(widths[0], 4 * widths[0], backend)
+        if unet.pooled_channels is not None:
+            self.add_embedding = EmbeddingMLP(unet.pooled_channels, 4 * widths[0], backend)
         self.conv_in = operations.Conv2d(unet.in_channels + config.stem_channels[-1], widths[0], 3, padding=1)
-        self.down_blocks = nn.ModuleList(_DownBlock(unet, level, backend) for level in range(len(widths)))
+        self.down_blocks = nn.ModuleList(DownBlock(unet, level, backend) for level in range(len(widths)))
         self.temporal = nn.ModuleDict(
             {
                 site.key: TemporalTransformer(width, config.motion, backend)
@@ -133,7 +115,7 @@ class RetentionBranch(nn.Module):
 
     def _widened(self, name: str, weight: Tensor, base: Mapping[str, Tensor]) -> Tensor:
         if name not in base:
-            raise ModelMismatchError(f"the base has no {name}; a UNet of the Stable Diffusion 1.5 type is needed")
+            raise ModelMismatchError(f"the base has no {name}; a UNet like Stable Diffusion 1.5 or SDXL is needed")
         found = base[name]
         if name == "conv_in.weight":
             found = functional.pad(found, (0, 0, 0, 0, 0, weight.shape[1] - found.shape[1]))
@@ -147,7 +129,13 @@ class RetentionBranch(nn.Module):
         return features
 
     def forward(
-        self, noisy: Tensor, timestep: Tensor, text: Tensor, features: Tensor, positions: Tensor | None = None
+        self,
+        noisy: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        features: Tensor,
+        positions: Tensor | None = None,
+        pooled: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """The residuals for one evaluation of the UNet.
 
@@ -155,21 +143,23 @@ class RetentionBranch(nn.Module):
             noisy: what the UNet sees, (B, C, F, h, w).
             timestep: (B,), from 0 to 999.
             text: embeddings (B, N, D), or (B*F, N, D) with one for each frame.
-            features: of the images, from :meth:`encode`, (B, C', h, w).
+            features: of the images, from `encode`, (B, C', h, w).
             positions: frame numbers (F,), integers from 0 to ``max_frames - 1``; None for 0 to F-1.
+            pooled: SDXL's pooled text and embedded image sizes, (B, P); None for a UNet without.
 
         Returns:
             One residual (B*F, C, h', w') for each skip connection, in the UNet's order.
 
-        Raises FramesError for more frames than the temporal layers have positions, or features of another size.
+        Raises FramesError for more frames than the temporal layers have positions, or features of another size;
+        ModelMismatchError where pooled text is missing.
         """
         num_frames = noisy.shape[2]
         self._check(noisy, features)
         images = repeat(features, "b c h w -> b c f h w", f=num_frames)
         x = self.conv_in(fold_frames(torch.cat([noisy, images.to(noisy)], dim=1)))
-        time = self.time_embedding(timestep.repeat_interleave(num_frames), x.dtype)
+        time = self._time(timestep, pooled, num_frames, x.dtype)
         skips = [x]
-        for level, block in enumerate(cast(list[_DownBlock], list(self.down_blocks))):
+        for level, block in enumerate(cast(list[DownBlock], list(self.down_blocks))):
             for layer in range(self.config.unet.layers_per_block):
                 x = block.spatial(layer, x, time, text)
                 x = self._move(Site("down", level, layer), x, num_frames, positions)
@@ -178,6 +168,22 @@ class RetentionBranch(nn.Module):
                 x = downsample(x)
                 skips.append(x)
         return tuple(project(skip) for project, skip in zip(self.projections, skips, strict=True))
+
+    def _time(self, timestep: Tensor, pooled: Tensor | None, num_frames: int, dtype: torch.dtype) -> Tensor:
+        """The embedding of timestep (B,) and pooled text (B, P) that the ResBlocks read, (B*F, T)."""
+        unet = self.config.unet
+        embedded = timestep_embedding(timestep.repeat_interleave(num_frames), unet.block_out_channels[0])
+        time: Tensor = self.time_embedding(embedded.to(dtype))
+        if unet.pooled_channels is None:
+            return time
+        if pooled is None or pooled.shape[1] != unet.pooled_channels:
+            found = "none was given" if pooled is None else f"it has {pooled.shape[1]}"
+            raise ModelMismatchError(
+                f"the retention branch needs pooled text and sizes of {unet.pooled_channels} channels, and {found}: "
+                "encode the prompt with the text encoders of an SDXL checkpoint"
+            )
+        added: Tensor = self.add_embedding(pooled.to(dtype))
+        return time + added.repeat_interleave(num_frames, dim=0)
 
     def _move(self, site: Site, x: Tensor, num_frames: int, positions: Tensor | None) -> Tensor:
         return x + fold_frames(self.temporal[site.key](unfold_frames(x, num_frames), positions))
@@ -190,27 +196,3 @@ class RetentionBranch(nn.Module):
                 f"the reference is {sizes[0]} pixels, the sampled latent is {sizes[1]}: "
                 "give both the same width and height"
             )
-
-
-class _DownBlock(nn.Module):
-    """One level of the down path: layers of a ResBlock and, where the level has attention, a transformer."""
-
-    def __init__(self, unet: UNetConfig, level: int, backend: Backend) -> None:
-        super().__init__()
-        widths, width = unet.block_out_channels, unet.block_out_channels[level]
-        before = [widths[max(level - 1, 0)]] + [width] * (unet.layers_per_block - 1)
-        self.resnets = nn.ModuleList(ResBlock(channels, width, 4 * widths[0], backend) for channels in before)
-        self.attentions = nn.ModuleList(
-            SpatialTransformer(width, unet.cross_attention_dim, unet.num_heads, backend)
-            for _ in before
-            if unet.attention[level]
-        )
-        last = level == len(widths) - 1
-        self.downsamplers = nn.ModuleList([] if last else [Downsampler(width, backend)])
-
-    def spatial(self, layer: int, x: Tensor, time: Tensor, text: Tensor) -> Tensor:
-        """Everything of a layer but its temporal part."""
-        x = self.resnets[layer](x, time)
-        if self.attentions:
-            x = self.attentions[layer](x, text)
-        return x

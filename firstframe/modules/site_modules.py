@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar, cast
 
 from torch import nn
@@ -21,11 +21,11 @@ class SiteModules(nn.Module, Generic[Leaf]):
         widths: channels at each site, in the order in which data flows through the UNet.
     """
 
-    def __init__(self, widths: Mapping[Site, int], leaf: Callable[[int], Leaf]) -> None:
-        """Build ``leaf(width)`` for each site."""
+    def __init__(self, widths: Mapping[Site, int], leaf: Callable[[Site, int], Leaf]) -> None:
+        """Build ``leaf(site, width)`` for each site."""
         super().__init__()
         self.widths = dict(widths)
-        self.sites = nn.ModuleDict({site.key: leaf(width) for site, width in widths.items()})
+        self.sites = nn.ModuleDict({site.key: leaf(site, width) for site, width in widths.items()})
 
     def __getitem__(self, site: Site) -> Leaf:
         return cast(Leaf, self.sites[site.key])
@@ -35,3 +35,8 @@ class SiteModules(nn.Module, Generic[Leaf]):
 
     def __iter__(self) -> Iterator[Site]:
         return iter(self.widths)
+
+
+def heads_by_site(sites: Iterable[Site], num_heads: int | Mapping[Site, int]) -> dict[Site, int]:
+    """Numbers of attention heads, of every site or by site, by site."""
+    return dict.fromkeys(sites, num_heads) if isinstance(num_heads, int) else {site: num_heads[site] for site in sites}

@@ -85,7 +85,7 @@ PASSES = {"full": Passes(ALWAYS, ALWAYS), "economical": Passes((0.0, 0.4), (0.0,
 
 @dataclass(frozen=True)
 class Scales:
-    """:class:`DualGuidance` at one step."""
+    """`DualGuidance` at one step."""
 
     image: float
     text: float
@@ -121,7 +121,7 @@ class Scales:
         its term out. Equal scales are plain guidance (arXiv 2207.12598) between ``uncond`` and ``full``.
 
         Args:
-            predictions: those of :attr:`branches`, all of one shape, batch first.
+            predictions: those of `branches`, all of one shape, batch first.
         """
         if self.is_plain:
             weighted = [weight * predictions[branch] for branch, weight in self.weights.items() if weight != 0.0]
@@ -144,7 +144,7 @@ class LowPass:
     """Adaptive low-pass guidance (arXiv 2506.08456): the early steps see a softened image, and move more.
 
     Attributes:
-        detail: share of the image's width and height that is left in the early steps, see :func:`softened`; 1 is all.
+        detail: share of the image's width and height that is left in the early steps, see `softened`; 1 is all.
         end: where the early steps end, from 0 (all noise) to 1 (none).
 
     Raises FirstFrameError for values out of their range.

@@ -13,6 +13,8 @@ from torch import Tensor
 from ..errors import FirstFrameError, ImageError, ModelMismatchError
 from ..shapes import fold_frames, unfold_frames
 
+FULL_SIDE = 64
+"""Latent pixels of 512 image pixels, for which the published blur is meant."""
 _MASK_STREAM = 0x46495253545F4652
 
 
@@ -42,6 +44,17 @@ def check_knobs(start_time: float, keep_probability: float) -> None:
 
 MOTION = {"subtle": Knobs(0.7, 1.0), "balanced": Knobs(0.9, 1.0), "lively": Knobs(1.0, 0.9)}
 """From less motion to more, as measured with the tiny model."""
+
+
+def scaled_blur(blur_kernel: int, blur_sigma: float, height: int, width: int) -> tuple[int, float]:
+    """Kernel and sigma of the blur on a small latent (height, width), given those on one of FULL_SIDE.
+
+    9 of 64 latent pixels soften a seventh of the image's side; on 16 latent pixels the same kernel takes more than
+    half of it and leaves a tenth of the variance, where it left half. So the kernel shrinks with the shorter side, to
+    the nearest odd number from 3 on. Larger latents keep the kernel.
+    """
+    share = min(1.0, min(height, width) / FULL_SIDE)
+    return min(blur_kernel, max(3, 2 * round((blur_kernel * share - 1) / 2) + 1)), blur_sigma * share
 
 
 def mask_generator(seed: int) -> torch.Generator:
@@ -90,7 +103,7 @@ def prior_mean(
     """``num_frames`` low-passed copies of a reference latent: (B, C, H, W) to (B, C, F, H, W).
 
     A reference for each frame, (B, C, F, H, W), does as well. Frame 0 is the reference itself. The mask is drawn on
-    the CPU from ``generator`` (see :func:`mask_generator`), so that a seed gives the same frames on every device.
+    the CPU from ``generator`` (see `mask_generator`), so that a seed gives the same frames on every device.
     """
     frames = reference if reference.ndim == 5 else repeat(reference, "b c h w -> b c f h w", f=num_frames)
     mask = draw_mask(tuple(frames.shape), keep_probability, generator)
@@ -105,7 +118,7 @@ def similar_clip(
     blur_kernel: int = 9,
     blur_sigma: float = 18.0,
 ) -> Tensor:
-    """:func:`prior_mean` in the form of a video model's ``clip``, (B, C, F, H, W), whose F are latent frames.
+    """`prior_mean` in the form of a video model's ``clip``, (B, C, F, H, W), whose F are latent frames.
 
     ``image`` (1, C, F', H, W) is a still clip where F' is F; else its first frame, which a video autoencoder makes of
     the first image alone, stands for all of them. Raises ModelMismatchError for another C, ImageError for another
@@ -142,7 +155,7 @@ def frame_similarity_prior(
         reference: the image's latent (B, C, H, W), or one for each frame (B, C, F, H, W).
         noise: standard normal, (B, C, F, H, W).
         alpha, sigma: shares of image and noise at t0.
-        keep_probability, generator, blur_kernel, blur_sigma: as in :func:`prior_mean`.
+        keep_probability, generator, blur_kernel, blur_sigma: as in `prior_mean`.
 
     Returns:
         (B, C, F, H, W).

@@ -8,8 +8,34 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from ..errors import ModelMismatchError
+from ..modules.motion import BetasName
 
 PredictionType = Literal["epsilon", "v_prediction"]
+
+
+@dataclass(frozen=True)
+class Betas:
+    """The betas of a noise schedule, in diffusers' words: from ``start`` to ``end``, "linear" or "scaled_linear"."""
+
+    start: float
+    end: float
+    spacing: Literal["linear", "scaled_linear"]
+
+
+_BETAS: dict[BetasName | None, Betas] = {
+    None: Betas(0.00085, 0.012, "linear"),
+    "animatediff_sdxl": Betas(0.00085, 0.020, "scaled_linear"),
+    "sdxl": Betas(0.00085, 0.012, "scaled_linear"),
+}
+
+
+def betas(name: BetasName | None) -> Betas:
+    """The betas that a motion module was trained with, by their name in its configuration.
+
+    None are AnimateDiff's for Stable Diffusion 1.5 (all versions), "animatediff_sdxl" AnimateDiff's for SDXL, "sdxl"
+    SDXL's own, with which Hotshot-XL was trained.
+    """
+    return _BETAS[name]
 
 
 @dataclass(frozen=True)
@@ -40,7 +66,7 @@ class Schedule:
         Args:
             alphas_cumprod: alpha^2 at each training timestep, (T,).
             steps: how many are run, at least 1.
-            start_time: t0 in (0, 1], see :func:`ddim_timesteps`.
+            start_time: t0 in (0, 1], see `ddim_timesteps`.
             prediction_type: "epsilon" or "v_prediction".
 
         Raises:
@@ -68,7 +94,7 @@ class Schedule:
         return self.alphas[step] * clean + self.sigmas[step] * noise
 
     def noise_in(self, latents: Tensor, clean: Tensor, step: int) -> Tensor:
-        """The eps with which ``clean`` becomes ``latents``: the inverse of :meth:`noised`."""
+        """The eps with which ``clean`` becomes ``latents``: the inverse of `noised`."""
         return (latents - self.alphas[step] * clean) / self.sigmas[step]
 
     def denoised(self, latents: Tensor, output: Tensor, step: int) -> Tensor:

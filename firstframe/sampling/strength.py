@@ -94,7 +94,7 @@ class StrengthSchedule:
 
         Args:
             percent: how far sampling is, in [0, 1].
-            frames, latent, size: as in :meth:`over_space`.
+            frames, latent, size: as in `over_space`.
         """
         return self.over_steps.at(percent) * self.over_space(frames, latent, size)
 

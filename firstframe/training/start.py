@@ -15,7 +15,7 @@ from ..modules.retention import STEM_CHANNELS, RetentionBranch, RetentionConfig
 def new_adapter(unet: UNet2DConditionModel) -> I2VAdapter:
     """An adapter with queries copied from ``unet`` and output projections zero (arXiv 2312.16693, section 3.2)."""
     config = unet_config(unet)
-    adapter = I2VAdapter(config.attention_sites, config.num_heads)
+    adapter = I2VAdapter(config.attention_sites, config.heads)
     adapter.copy_queries(lambda site: transformer_block(unet, site).get_parameter("attn1.to_q.weight"))
     return adapter
 

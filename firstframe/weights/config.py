@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from types import UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ..errors import WeightsError
 from ..modules.layers import NORM_GROUPS
@@ -22,11 +22,14 @@ MAX_WIDTH = 16_384
 LIMITS: Mapping[str, int] = {
     "block_out_channels": MAX_WIDTH,
     "cross_attention_dim": MAX_WIDTH,
+    "depths": 64,
+    "head_channels": MAX_WIDTH,
     "in_channels": 256,
     "layers_per_block": 8,
     "max_frames": 4_096,
     "num_heads": 256,
     "num_tokens": 4_096,
+    "pooled_channels": MAX_WIDTH,
     "stem_channels": MAX_WIDTH,
 }
 """The largest value of each number; the smallest is 1. Building a module of such sizes takes seconds, not minutes."""
@@ -65,8 +68,12 @@ def _record(schema: type[Config], stored: object, where: str) -> Config:
 def _value(hint: Any, stored: object, where: str, name: str) -> Any:
     if is_dataclass(hint):
         return _record(cast(type[Any], hint), stored, where)
-    if get_origin(hint) is UnionType:
+    if get_origin(hint) in (Union, UnionType):
         return None if stored is None else _value(get_args(hint)[0], stored, where, name)
+    if get_origin(hint) is Literal:
+        if stored not in get_args(hint):
+            raise WeightsError(f"{where} is {_shown(stored)}; expected one of {', '.join(get_args(hint))}")
+        return stored
     if get_origin(hint) is tuple:
         if not isinstance(stored, list | tuple) or not 1 <= len(stored) <= MAX_LEVELS:
             raise WeightsError(f"{where} is {_shown(stored)}, not a list of 1 to {MAX_LEVELS} entries")
@@ -82,11 +89,14 @@ def _shown(value: object) -> str:
     return f"{value!r:.80}"
 
 
-def check_heads(widths: Iterable[int], num_heads: int) -> None:
-    """WeightsError unless attention of each width has a whole number of channels for each head."""
+def check_heads(widths: Iterable[int], num_heads: int | None, head_channels: int | None = None) -> None:
+    """WeightsError unless each width is divided evenly by ``num_heads``, or into heads of ``head_channels`` each."""
+    if num_heads is None and head_channels is None:
+        raise WeightsError("neither num_heads nor head_channels tells how many attention heads there are")
     for width in widths:
-        if not 1 <= width <= MAX_WIDTH or width % num_heads:
-            raise WeightsError(f"a width of {width} channels cannot be shared by {num_heads} attention heads")
+        if not 1 <= width <= MAX_WIDTH or width % (num_heads or head_channels or 1):
+            shared = f"{num_heads} attention heads" if num_heads else f"attention heads of {head_channels} channels"
+            raise WeightsError(f"a width of {width} channels cannot be shared by {shared}")
 
 
 def check_motion(config: MotionConfig) -> MotionConfig:
@@ -101,11 +111,13 @@ def check_motion(config: MotionConfig) -> MotionConfig:
 def check_retention(config: RetentionConfig) -> RetentionConfig:
     """``config`` itself. Raises WeightsError where its parts do not fit each other."""
     unet, motion = config.unet, check_motion(config.motion)
-    check_heads(unet.block_out_channels, unet.num_heads)
     for name in ("block_out_channels", "layers_per_block"):
         if getattr(unet, name) != getattr(motion, name):
             raise WeightsError(f"{name} is {getattr(unet, name)} for the UNet, {getattr(motion, name)} for its motion")
     _check_length(unet, "attention", len(unet.block_out_channels))
+    if unet.depths is not None:
+        _check_length(unet, "depths", len(unet.block_out_channels))
+    check_heads(unet.attention_sites.values(), unet.num_heads, unet.head_channels)
     _check_length(config, "stem_channels", len(STEM_CHANNELS))
     return config
 

@@ -40,7 +40,7 @@ def to_own_layout(source: Path, target: Path, kind: Kind) -> None:
 def to_published_layout(source: Path, target: Path, kind: Kind) -> None:
     """One part of ``source``, in whichever layout, under the names that others know: those of diffusers' UNet.
 
-    Raises WeightsError as :func:`to_own_layout`, and for a part that has no published layout.
+    Raises WeightsError as `to_own_layout`, and for a part that has no published layout.
     """
     published = OWN_KINDS[kind].published
     if published is None:

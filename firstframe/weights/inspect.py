@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FirstFrameError
-from ..sites import SD15, Site
+from ..sites import SD15, SDXL, Site
 from .door import is_finite
 from .files import load_metadata, load_state_dict
 from .layouts import LAYOUTS, Layout
@@ -23,7 +23,8 @@ class Part:
 
     Attributes:
         sites: places in the UNet that it has tensors for.
-        missing: attention sites of Stable Diffusion 1.5 that it lacks; empty where it is no adapter for that UNet.
+        missing: attention sites of Stable Diffusion 1.5, or of SDXL, that it lacks; empty where it is no adapter for
+            that UNet.
     """
 
     layout: Layout
@@ -68,7 +69,8 @@ def inspect(path: Path) -> Inspection:
 
 def _part(layout: Layout, names: Iterable[str]) -> Part:
     sites = {site for name in names if (site := _site(layout, name)) is not None}
-    wanted = SD15.attention_sites if layout.kind in ("i2v_adapter", "image_tokens") else {}
+    unet = SDXL if any(site.depth for site in sites) else SD15
+    wanted = unet.attention_sites if layout.kind in ("i2v_adapter", "image_tokens") else {}
     missing = tuple(site for site in wanted if site not in sites) if sites <= wanted.keys() else ()
     return Part(layout, tuple(sorted(sites)), missing)
 

@@ -13,12 +13,13 @@ from ..modules.i2v_adapter import I2VAdapter
 from ..modules.image_prompt import ImageTokenAdapter, Resampler, ResamplerConfig
 from ..modules.motion import MotionConfig, MotionModule
 from ..modules.retention import RetentionBranch, RetentionConfig
+from ..sites import SD15, SDXL, Site, heads
 from .config import MAX_WIDTH, check_heads, check_motion, check_retention, within_limits
 from .contents import Contents, Module
-from .keymaps import ANIMATEDIFF, OFFICIAL_ADAPTER, OFFICIAL_IMAGE_TOKENS, UNOFFICIAL_ADAPTER, Names
+from .keymaps import ANIMATEDIFF, HOTSHOT, OFFICIAL_ADAPTER, OFFICIAL_IMAGE_TOKENS, UNOFFICIAL_ADAPTER, Names
 from .layouts import Kind
 
-SD15_HEADS = 8
+MOTION_HEADS = 8
 V1_MAX_FRAMES = 24
 
 
@@ -50,24 +51,47 @@ class OwnKind(ModuleKind[Module]):
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What the shapes of an I2V adapter do not tell."""
+    """What the shapes of an I2V adapter do not tell: how many heads there are, or how wide each is."""
 
-    num_heads: int = SD15_HEADS
+    num_heads: int | None = None
+    head_channels: int | None = None
 
 
 @dataclass(frozen=True)
 class ImageTokensConfig:
     """What the shapes of image token projections do not tell."""
 
-    num_heads: int = SD15_HEADS
+    num_heads: int | None = None
     num_tokens: int = 16
+    head_channels: int | None = None
 
 
 def _read_adapter(contents: Contents) -> Callable[[Backend], I2VAdapter]:
-    widths, num_heads = contents.widths("to_q.weight"), contents.config(AdapterConfig).num_heads
-    check_heads(widths.values(), num_heads)
+    widths = contents.widths("to_q.weight")
     own_projections = any(name.endswith(".to_k.weight") for name in contents.state)
-    return partial(I2VAdapter, widths, num_heads, own_projections=own_projections)
+    return partial(I2VAdapter, widths, _heads(contents, AdapterConfig, widths), own_projections=own_projections)
+
+
+def _heads(
+    contents: Contents, schema: type[AdapterConfig | ImageTokensConfig], widths: Mapping[Site, int]
+) -> dict[Site, int]:
+    """Attention heads by site: as the metadata have them, else those of SDXL or Stable Diffusion 1.5."""
+    config = contents.config(schema)
+    num_heads, head_channels = config.num_heads, config.head_channels
+    if not contents.stored:
+        of_sdxl = any(site.depth for site in widths)
+        num_heads, head_channels = (None, SDXL.head_channels) if of_sdxl else (SD15.num_heads, None)
+    check_heads(widths.values(), num_heads, head_channels)
+    return heads(widths, num_heads, head_channels)
+
+
+def _common(module: I2VAdapter | ImageTokenAdapter) -> tuple[int | None, int | None]:
+    """Heads at every site, or else channels of every head."""
+    counts = set(module.heads.values())
+    if len(counts) == 1:
+        return counts.pop(), None
+    (channels,) = {width // module.heads[site] for site, width in module.widths.items()}
+    return None, channels
 
 
 def _read_motion(contents: Contents) -> Callable[[Backend], MotionModule]:
@@ -76,28 +100,42 @@ def _read_motion(contents: Contents) -> Callable[[Backend], MotionModule]:
 
 
 def _motion_config(contents: Contents) -> MotionConfig:
-    """Off the shapes: 24 positions mean v1, where the UNet's norms pool; none, AnimateLCM."""
+    """Off the shapes: SDXL's three widths mean AnimateDiff for SDXL, 24 positions v1, where the UNet's norms pool."""
     widths = contents.widths("proj_in.weight")
     down = {site: width for site, width in sorted(widths.items()) if site.stage == "down"}
     positions = [contents.shape(name, 3)[1] for name in contents.state if name.endswith(".pe")]
     max_frames = max(positions, default=None)
     if not down:
         raise WeightsError("no down blocks; a motion module has them. The file is cut off or of another model")
+    hotshot = contents.keymap is HOTSHOT
+    block_out_channels = tuple({site.block: width for site, width in down.items()}.values())
+    of_sdxl = block_out_channels == SDXL.block_out_channels and not hotshot
     return MotionConfig(
-        block_out_channels=tuple({site.block: width for site, width in down.items()}.values()),
+        block_out_channels=block_out_channels,
         layers_per_block=max(site.layer for site in down) + 1,
         mid=any(site.stage == "mid" for site in widths),
         max_frames=max_frames,
-        num_heads=SD15_HEADS,
-        pooled_unet_norms=max_frames == V1_MAX_FRAMES,
+        num_heads=MOTION_HEADS,
+        pooled_unet_norms=hotshot or (max_frames == V1_MAX_FRAMES and not of_sdxl),
+        norm_over_frames=of_sdxl,
+        betas="animatediff_sdxl" if of_sdxl else "sdxl" if hotshot else None,
     )
+
+
+def _published_motion(motion: MotionModule) -> Names:
+    return HOTSHOT if motion.config.betas == "sdxl" else ANIMATEDIFF
 
 
 def _read_image_tokens(contents: Contents) -> Callable[[Backend], ImageTokenAdapter]:
     config, widths = contents.config(ImageTokensConfig), contents.widths("to_k_ip.weight")
-    check_heads(widths.values(), config.num_heads)
     token_dim = contents.shape(f"sites.{next(iter(widths)).key}.to_k_ip.weight", 2)[1]
-    return partial(ImageTokenAdapter, widths, token_dim, config.num_heads, config.num_tokens)
+    heads_of_sites = _heads(contents, ImageTokensConfig, widths)
+    return partial(ImageTokenAdapter, widths, token_dim, heads_of_sites, config.num_tokens)
+
+
+def _image_tokens_config(tokens: ImageTokenAdapter) -> ImageTokensConfig:
+    num_heads, head_channels = _common(tokens)
+    return ImageTokensConfig(num_heads, tokens.num_tokens, head_channels)
 
 
 def _read_resampler(contents: Contents) -> Callable[[Backend], Resampler]:
@@ -127,18 +165,18 @@ def _read_retention(contents: Contents) -> Callable[[Backend], RetentionBranch]:
 I2V_ADAPTER = OwnKind(
     "i2v_adapter",
     _read_adapter,
-    lambda adapter: AdapterConfig(adapter.num_heads),
+    lambda adapter: AdapterConfig(*_common(adapter)),
     lambda adapter: UNOFFICIAL_ADAPTER if adapter.own_projections else OFFICIAL_ADAPTER,
 )
 """An I2V adapter in our own layout, the official or the unofficial one. The sites are those in the file."""
 
-MOTION_MODULE = OwnKind("motion_module", _read_motion, lambda motion: motion.config, lambda _: ANIMATEDIFF)
-"""A motion module in our own layout or AnimateDiff's (v1, v2, v3, AnimateLCM)."""
+MOTION_MODULE = OwnKind("motion_module", _read_motion, lambda motion: motion.config, _published_motion)
+"""A motion module in our own layout, AnimateDiff's (v1, v2, v3, AnimateLCM, SDXL) or Hotshot-XL's."""
 
 IMAGE_TOKENS = OwnKind(
     "image_tokens",
     _read_image_tokens,
-    lambda tokens: ImageTokensConfig(tokens.num_heads, tokens.num_tokens),
+    _image_tokens_config,
     lambda _: OFFICIAL_IMAGE_TOKENS,
 )
 """Image token projections in our own layout, the official one or IP-Adapter's."""

@@ -10,8 +10,10 @@ from typing import Literal
 from ..errors import WeightsError
 from .keymaps import (
     ANIMATEDIFF,
+    HOTSHOT,
     IP_ADAPTER,
     IP_ADAPTER_RESAMPLER,
+    IP_ADAPTER_SDXL,
     MOTION_LORA,
     OFFICIAL_ADAPTER,
     OFFICIAL_IMAGE_TOKENS,
@@ -24,7 +26,7 @@ Kind = Literal["i2v_adapter", "motion_module", "motion_lora", "image_tokens", "r
 
 @dataclass(frozen=True)
 class Layout:
-    """A family of files: it is one if any name in it matches ``signature`` from its beginning.
+    """A family of files: it is one if any name in it matches ``signature`` from its beginning, and none ``without``.
 
     Where a file holds several of our own kinds, those names belong to this one that match ``members``.
     """
@@ -34,10 +36,14 @@ class Layout:
     signature: str
     keymap: Names | None = None
     members: str = ""
+    without: str = r"(?!)"
 
     def fires(self, names: Iterable[str]) -> bool:
         """Whether tensors of these names are in this layout."""
-        return any(re.match(self.signature, name) for name in names)
+        names = list(names)
+        return any(re.match(self.signature, name) for name in names) and not any(
+            re.match(self.without, name) for name in names
+        )
 
     def owns(self, name: str) -> bool:
         """Whether the tensor of this name belongs to this kind in a file of several."""
@@ -45,6 +51,7 @@ class Layout:
 
 
 _TEMPORAL = r".*\.motion_modules\.\d+\.temporal_transformer\."
+_BEYOND_SD15 = r"ip_adapter\.(?:3[3-9]|[4-9]\d|1\d\d)\.to_k_ip\."
 
 LAYOUTS = (
     Layout("FirstFrame retention branch", "retention", r"projections\.\d+\.", members=r"(?!sites\.)"),
@@ -54,9 +61,11 @@ LAYOUTS = (
     Layout("official I2V-Adapter", "i2v_adapter", r".*\.attn1\.to_q_ff\.", OFFICIAL_ADAPTER),
     Layout("unofficial I2V-Adapter", "i2v_adapter", r".*\.i2v_adapter\.to_q\.", UNOFFICIAL_ADAPTER),
     Layout("AnimateDiff", "motion_module", _TEMPORAL + r"proj_in\.", ANIMATEDIFF),
+    Layout("Hotshot-XL", "motion_module", r".*\.temporal_attentions\.\d+\.proj_in\.", HOTSHOT),
     Layout("AnimateDiff motion LoRA", "motion_lora", _TEMPORAL + r".*\.processor\.to_\w+_lora\.", MOTION_LORA),
     Layout("official image tokens", "image_tokens", r".*\.attn2\.to_k_ip\.", OFFICIAL_IMAGE_TOKENS),
-    Layout("IP-Adapter", "image_tokens", r"ip_adapter\.\d+\.to_k_ip\.", IP_ADAPTER),
+    Layout("IP-Adapter", "image_tokens", r"ip_adapter\.\d+\.to_k_ip\.", IP_ADAPTER, without=_BEYOND_SD15),
+    Layout("IP-Adapter SDXL", "image_tokens", _BEYOND_SD15, IP_ADAPTER_SDXL),
     Layout("IP-Adapter Plus resampler", "resampler", r"image_proj\.latents$", IP_ADAPTER_RESAMPLER),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def load(
     """The module of ``kind`` in a file, in whichever layout it is, for example ``load(MOTION_MODULE, path)``.
 
     Args:
-        kind: an entry of :mod:`firstframe.weights.kinds`.
+        kind: an entry of `firstframe.weights.kinds`.
         path: a safetensors file or a pickle.
         backend: what the module is made of.
         dtype: of its weights; None keeps the file's types.
@@ -80,4 +80,13 @@ def _tensors(module: nn.Module, dtype: torch.dtype) -> StateDict:
 
 
 def _json(config: Any) -> str:
-    return json.dumps(asdict(config))
+    """Entries that are None by default are left out while they are."""
+    return json.dumps(_told(config))
+
+
+def _told(config: Any) -> dict[str, Any]:
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    untold = {field.name for field in fields(config) if field.default is None and values[field.name] is None}
+    return {
+        name: _told(value) if is_dataclass(value) else value for name, value in values.items() if name not in untold
+    }

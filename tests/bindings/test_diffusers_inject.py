@@ -227,14 +227,14 @@ def test_parts_of_another_model_are_refused(unet, make_motion, image_tokens) -> 
         inject(unet, make_motion(layers_per_block=2), num_frames=FRAMES)
     with pytest.raises(ModelMismatchError, match=r"I2V adapter.*320 wide at down_0_0"):
         inject(unet, adapter=I2VAdapter(SD15.attention_sites, 8), num_frames=FRAMES)
-    with pytest.raises(ModelMismatchError, match="8 attention heads, the UNet has 4"):
+    with pytest.raises(ModelMismatchError, match="8 attention heads at down_0_0, the UNet has 4"):
         inject(unet, adapter=I2VAdapter({Site("down", 0, 0): 32}, 8), num_frames=FRAMES)
-    image_tokens.num_heads = 2
+    image_tokens.heads = dict.fromkeys(image_tokens, 2)
     with pytest.raises(ModelMismatchError, match="image token"):
         inject(unet, image_tokens=image_tokens, num_frames=FRAMES)
 
 
-def test_an_sdxl_type_model_is_refused(make_unet, motion) -> None:
+def test_a_model_of_another_type_is_refused(make_unet, motion) -> None:
     unet = make_unet(
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),

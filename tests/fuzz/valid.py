@@ -28,13 +28,14 @@ from firstframe.weights import (
 from firstframe.weights.keymaps import to_theirs
 
 SITES = {Site("down", 0, 0): 32}
+SDXL_SITE = ({Site("mid", 0, 0, 9): 64}, 8, 1)
 MOTION = MotionConfig((32,), 1, False, 4, 4)
 BRANCH = RetentionConfig(UNetConfig((32,), 1, (False,), 4, 8), MOTION, (2, 2, 2, 2))
 LORA = "sites.down_0_0.attentions.0.to_q"
 KINDS = {kind.name: kind for kind in (I2V_ADAPTER, IMAGE_TOKENS, MOTION_MODULE, RESAMPLER, RETENTION)}
 MODULES = {
     "i2v_adapter": lambda layout: I2VAdapter(SITES, 4, own_projections=layout.name == "unofficial I2V-Adapter"),
-    "image_tokens": lambda _: ImageTokenAdapter(SITES, 8, 4),
+    "image_tokens": lambda layout: ImageTokenAdapter(*(SDXL_SITE if "SDXL" in layout.name else (SITES, 8, 4))),
     "motion_module": lambda _: MotionModule(MOTION),
     "resampler": lambda _: Resampler(ResamplerConfig(feature_dim=4, width=64, token_dim=4, num_tokens=2, depth=1)),
     "retention": lambda _: RetentionBranch(BRANCH),

@@ -77,7 +77,7 @@ def test_a_configuration_that_is_none(tmp_path: Path, name: str) -> None:
         ("adapter", "num_heads", "4", "num_heads is '4', not of type int"),
         ("adapter", "num_heads", 4.0, "num_heads is 4.0, not of type int"),
         ("adapter", "num_heads", True, "num_heads is True, not of type int"),
-        ("adapter", "num_heads", None, "num_heads is None, not of type int"),
+        ("adapter", "num_heads", None, "neither num_heads nor head_channels"),
         ("adapter", "surprise", 1, "'surprise' is unknown"),
         ("tokens", "num_tokens", 10**9, "num_tokens is 1000000000; expected 1 to 4096"),
         ("motion", "layers_per_block", 1_000_000, "layers_per_block is 1000000; expected 1 to 8"),

@@ -50,7 +50,8 @@ def test_every_name_of_the_unet_is_dropped(oracle_dir) -> None:
         "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_x_ff.weight",
         "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q_ff.bias",
         "decoder.conv_in.weight",
-        "down_blocks.0.attentions.0.transformer_blocks.3.attn1.to_q.weight",
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn3.to_q.weight",
+        "down_blocks.0.attentions.0.transformer_blocks.100.attn1.to_q.weight",
     ],
 )
 def test_an_unknown_name_is_an_error_that_names_it(name: str) -> None:

@@ -8,7 +8,7 @@ from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.modules.image_prompt import ImageTokenAdapter, Resampler, ResamplerConfig
 from firstframe.modules.motion import MotionConfig, MotionModule
 from firstframe.modules.retention import RetentionBranch, RetentionConfig
-from firstframe.sites import SD15
+from firstframe.sites import SD15, SDXL
 from firstframe.weights import LAYOUTS, Layout, detect_layout
 from firstframe.weights.keymaps import to_theirs
 
@@ -16,7 +16,7 @@ BY_NAME = {layout.name: layout for layout in LAYOUTS}
 
 
 def example(layout: Layout) -> dict[str, torch.Tensor]:
-    """A state dict under our own names, with SD1.5's sites and no memory behind it."""
+    """A state dict under our own names, with SD1.5's or SDXL's sites and no memory behind it."""
     kind = layout.kind
     with torch.device("meta"):
         if kind == "i2v_adapter":
@@ -25,8 +25,9 @@ def example(layout: Layout) -> dict[str, torch.Tensor]:
         if kind == "resampler":
             return Resampler(ResamplerConfig()).state_dict()
         if kind == "image_tokens":
-            return ImageTokenAdapter(SD15.attention_sites, 768, 8).state_dict()
-        motion = MotionConfig(SD15.block_out_channels, 2, True, 32)
+            unet = SDXL if "SDXL" in layout.name else SD15
+            return ImageTokenAdapter(unet.attention_sites, unet.cross_attention_dim, unet.heads).state_dict()
+        motion = MotionConfig((SDXL if layout.name == "Hotshot-XL" else SD15).block_out_channels, 2, True, 32)
         if kind == "motion_lora":
             layers = [f"sites.{site.key}.attentions.0.to_q" for site in motion.sites]
             return {f"{layer}.lora_{half}.weight": torch.zeros(1) for layer in layers for half in ("up", "down")}

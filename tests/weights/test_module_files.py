@@ -51,7 +51,7 @@ def test_saved_and_loaded(tmp_path: Path, case: int, generator: torch.Generator)
     again = load(kind, path)
     assert equal(again.state_dict(), module.state_dict())
     assert again.widths == module.widths
-    for name in ("num_heads", "num_tokens", "config"):
+    for name in ("heads", "num_tokens", "config"):
         assert getattr(again, name, None) == getattr(module, name, None)
     assert load_metadata(path)["steps"] == "7"
 
@@ -75,7 +75,7 @@ def test_loaded_weights_can_be_trained(tmp_path: Path) -> None:
 def test_official_files(oracle_dir: Path) -> None:
     adapter = load(I2V_ADAPTER, oracle_dir / "i2v_module.safetensors")
     assert len(adapter.widths) == 16
-    assert adapter.num_heads == 8
+    assert set(adapter.heads.values()) == {8}
     motion = load(MOTION_MODULE, oracle_dir / "motion.safetensors")
     assert motion.config == MotionConfig((32, 32, 64, 64), 2, False, 24, 8, pooled_unet_norms=True)
     image_tokens = load(IMAGE_TOKENS, oracle_dir / "ip.safetensors")

@@ -31,8 +31,8 @@ def apply_adapter(
     """A clone of ``model`` in which every frame attends to the first one, ``strength`` times.
 
     ``strengths`` are factors on it over time and space. ``low_pass`` softens what the early steps attend to. ``fast``
-    halves the width and height of what is attended to at the UNet's highest resolution. Further frames that are held
-    without noise are attended to as the first one is. At strength 0 nothing is computed.
+    halves the width and height of what is attended to at the highest resolution that has attention. Further frames
+    that are held without noise are attended to as the first one is. At strength 0 nothing is computed.
 
     Raises:
         ModelMismatchError: adapter and model do not belong together.
@@ -40,7 +40,7 @@ def apply_adapter(
     """
     check_finite("the strength of the I2V adapter", strength)
     check_fits(model.model, adapter.model.widths, attention_width, "the I2V adapter")
-    check_heads(model.model, dict.fromkeys(adapter.model, adapter.model.num_heads), "the I2V adapter")
+    check_heads(model.model, adapter.model.heads, "the I2V adapter")
 
     def evaluate(module: I2VAdapter, call: Evaluation) -> Tensor:
         if strength == 0.0 or call.blind:

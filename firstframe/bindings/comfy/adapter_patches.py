@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...modules.i2v_adapter import I2VAdapter
 from ...sampling.guidance import softened
-from ...sampling.strength import size_of
+from ...sampling.strength import level_of, size_of
 from ...sites import Site
 from .sites import transformer_at
 
@@ -32,7 +32,7 @@ class View:
         clean: places of the frames in each clip that have no noise.
         weights: from the size of a feature map and a tensor of its type to factors (F, N, 1).
         detail: share of the width and height of the clean frames that the others attend to.
-        fast: at the latent's own resolution, half of that.
+        fast: at the highest resolution that has attention, half of that.
     """
 
     num_frames: int
@@ -70,13 +70,18 @@ class AdapterPatches:
     """The host's patches around a self-attention. ``extra`` is one and the same dictionary in all of them.
 
     Attributes:
-        kept: what the base's own ``to_k`` and ``to_v`` made, from :func:`projections_kept`.
+        kept: what the base's own ``to_k`` and ``to_v`` made, from `projections_kept`.
     """
 
     unet: UNetModel
     adapter: I2VAdapter
     view: View
     kept: dict[nn.Module, Tensor]
+
+    @property
+    def finest_level(self) -> int:
+        """The highest resolution with attention: how often the latent is halved before it."""
+        return min((site.block for site in self.adapter if site.stage == "down"), default=0)
 
     def added_to(self, options: dict[str, Any]) -> dict[str, Any]:
         """A copy of the transformer options with the patches: first to see the states, last to add to them."""
@@ -107,7 +112,7 @@ class AdapterPatches:
     def add(self, out: Tensor, extra: dict[str, Any]) -> Tensor:
         """Adds the adapter's residual to the rows (B*F, N, C) that see the image."""
         stage, index = extra["block"]
-        site = Site.from_ldm(stage, index, self.unet.num_res_blocks[0])
+        site = Site.from_ldm(stage, index, self.unet.num_res_blocks[0], extra["block_index"])
         states, untouched = extra.pop(STATES), extra.pop(UNTOUCHED)
         if site not in self.adapter:
             return out
@@ -121,7 +126,7 @@ class AdapterPatches:
             else:
                 clean = _softened(_clean(states[rows], view), size, view.detail)
                 key, value = self.adapter[site].project(clean, attention)
-            if view.fast and size == view.latent:
+            if view.fast and level_of(view.latent, size) == self.finest_level:
                 key, value = _halved(key, size), _halved(value, size)
             residual = self.adapter(site, _clips(states[rows], view), key, value, view.strength)
             if view.weights is not None:

@@ -38,7 +38,7 @@ SAME_IMAGE = LowPass()
 
 
 class DualGuider(CFGGuider):
-    """Guides by image and text, as :class:`~firstframe.sampling.guidance.DualGuidance` says."""
+    """Guides by image and text, as `DualGuidance` says."""
 
     def __init__(self, model: ModelPatcher, guidance: DualGuidance, low_pass: LowPass = SAME_IMAGE) -> None:
         super().__init__(preview_all_frames(model))

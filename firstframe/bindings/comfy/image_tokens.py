@@ -48,7 +48,7 @@ def apply_image_tokens(model: ModelPatcher, projections: ModelPatcher, scale: fl
     """
     check_finite("the strength of the content adapter", scale)
     check_fits(model.model, projections.model.widths, attention_width, "the content adapter")
-    check_heads(model.model, dict.fromkeys(projections.model, projections.model.num_heads), "the content adapter")
+    check_heads(model.model, projections.model.heads, "the content adapter")
 
     def evaluate(module: ImageTokenAdapter, call: Evaluation) -> Tensor:
         carried = call.arguments.get(TOKENS)
@@ -87,7 +87,8 @@ def with_image_tokens(
     attn2 = dict(replacements.get("attn2", {}))
     for site in projections:
         block = site.ldm(layers_per_block)
-        attn2[(*block, 0)] = attend(site, attn2.get((*block, 0), attn2.get(block, _text_attention)))
+        place = (*block, site.depth)
+        attn2[place] = attend(site, attn2.get(place, attn2.get(block, _text_attention)))
     return {**options, "patches_replace": {**replacements, "attn2": attn2}}
 
 

@@ -19,7 +19,7 @@ from ...shapes import fold_frames, unfold_frames
 from ...weights.files import StateDict
 from .evaluation import Evaluation, attach
 from .preview import preview_all_frames
-from .schedule import animatediff_schedule
+from .schedule import motion_schedule
 from .sites import check_fits, motion_layer, motion_width
 
 MOTION_KEY = "firstframe_motion"
@@ -30,7 +30,7 @@ def apply_motion(
 ) -> ModelPatcher:
     """A clone of ``model`` in which the frames of a batch see each other.
 
-    ``schedule`` "auto" sets the noise schedule that motion modules were trained with, "keep" leaves the model's.
+    ``schedule`` "auto" sets the noise schedule that the motion module was trained with, "keep" keeps the model's.
     Raises ModelMismatchError where module and model do not belong together, InjectionError where a motion module
     is there already.
     """
@@ -43,7 +43,7 @@ def apply_motion(
 
     applied = preview_all_frames(attach(model, MOTION_KEY, motion, evaluate, "a motion module"))
     if schedule == "auto":
-        applied.add_object_patch("model_sampling", animatediff_schedule(applied))
+        applied.add_object_patch("model_sampling", motion_schedule(applied, motion.model.config.betas))
     return applied
 
 
@@ -96,8 +96,8 @@ def injected_motion(unet: UNetModel, motion: MotionModule, num_frames: int, scal
 def pooled_norms(unet: UNetModel, num_frames: int) -> Iterator[None]:
     """The group norms of the residual blocks and the last one take their statistics over all frames of a clip.
 
-    AnimateDiff v1 was trained like this (``use_inflated_groupnorm: false``). Stacking the frames on top of each other
-    makes one tall image of a clip, whose statistics are the pooled ones.
+    AnimateDiff v1 (``use_inflated_groupnorm: false``) and Hotshot-XL were trained like this. Stacking the frames on top
+    of each other makes one tall image of a clip, whose statistics are the pooled ones.
     """
 
     def stack(_norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:

@@ -56,10 +56,10 @@ class RetentionControl(ControlBase):
             return previous
         num_frames = len(x_noisy) // batched_number
         frames = frames_seen(transformer_options, num_frames)
-        text = self._text(cond, transformer_options, frames, x_noisy.device)
-        of_call = (self.model_sampling.calculate_input(t, x_noisy), self.model_sampling.timestep(t), text)
-        latents, timestep, text = (only_seeing(rows, seeing) for rows in of_call)
-        found = self._residuals(latents, timestep, text, num_frames)
+        texts = self._texts(cond, transformer_options, frames, x_noisy.device)
+        of_call = (self.model_sampling.calculate_input(t, x_noisy), self.model_sampling.timestep(t), *texts)
+        latents, timestep, *texts = (only_seeing(rows, seeing) for rows in of_call)
+        found = self._residuals(latents, timestep, texts, num_frames)
         if self.strengths is not None:
             found = self._weighted(found, self.strengths, level, frames, (x_noisy.shape[2], x_noisy.shape[3]))
         residuals = [zero_elsewhere(residual, seeing) for residual in found]
@@ -71,22 +71,31 @@ class RetentionControl(ControlBase):
         start, end = self.timestep_range
         return bool(end <= level().sigma <= start)
 
-    def _text(
+    def _texts(
         self, cond: dict[str, Any], options: dict[str, Any], frames: Sequence[int], device: torch.device
-    ) -> Tensor:
-        """The text of a call, (clips*F, N, D), where the branch computes: the host leaves it where it was encoded."""
-        text: Tensor = cond.get("crossattn_controlnet", cond["c_crossattn"])
-        dtype, which = compute_dtype(self.branch), conditionings_in(options)
-        if which is None:
-            return text.to(device, dtype)
-        return self.once((which, *frames, device), lambda: text.to(device, dtype))
+    ) -> list[Tensor]:
+        """The text of a call, (clips*F, N, D), and for SDXL the pooled text with the image sizes, (clips*F, P).
 
-    def _residuals(self, latents: Tensor, timestep: Tensor, text: Tensor, num_frames: int) -> Sequence[Tensor]:
-        """Of clips that see the image, in the branch's own type."""
+        They are moved to where the branch computes: the host leaves them where they were encoded.
+        """
+        dtype, which = compute_dtype(self.branch), conditionings_in(options)
+
+        def moved() -> list[Tensor]:
+            told = [cond.get("crossattn_controlnet", cond["c_crossattn"]), cond.get("y")]
+            return [text.to(device, dtype) for text in told if text is not None]
+
+        return moved() if which is None else self.once((which, *frames, device), moved)
+
+    def _residuals(
+        self, latents: Tensor, timestep: Tensor, texts: Sequence[Tensor], num_frames: int
+    ) -> Sequence[Tensor]:
+        """Of clips that see the image, in the branch's own type. ``texts`` are those of `_texts`."""
         branch: RetentionBranch = self.branch.model
         clips = unfold_frames(latents.to(compute_dtype(self.branch)), num_frames)
         features = self.once(clips.device, lambda: branch.encode(self.image.to(clips)))
-        return branch(clips, timestep[::num_frames], text, features.expand(len(clips), -1, -1, -1))
+        text, *pooled = texts
+        of_clips = (timestep[::num_frames], text, features.expand(len(clips), -1, -1, -1))
+        return branch(clips, *of_clips, pooled=pooled[0][::num_frames] if pooled else None)
 
     def _weighted(
         self,
@@ -117,7 +126,7 @@ class RetentionControl(ControlBase):
         super().pre_run(model, percent_to_timestep_function)
         config: RetentionConfig = self.branch.model.config
         check_fits(model, config.down_sites, motion_width, "the retention branch")
-        check_text(model, config.unet.cross_attention_dim, "the retention branch")
+        check_text(model, config.unet, "the retention branch")
         self.model_sampling = model.model_sampling
 
     def cleanup(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a :class:`~firstframe.sites.Site` lies in the host's UNet."""
+"""Where a `Site` lies in the host's UNet."""
 
 from __future__ import annotations
 
@@ -7,25 +7,30 @@ from collections.abc import Callable, Mapping
 from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, TimestepEmbedSequential, UNetModel
 from comfy.model_base import BaseModel
-from comfy.supported_models import SD20
+from comfy.supported_models import SD20, SDXLRefiner
 from torch import nn
 
 from ...errors import ModelMismatchError
-from ...sites import Site
+from ...sites import Site, UNetConfig
 
 
 def unet_of(model: BaseModel) -> UNetModel:
-    """The UNet of a model; ModelMismatchError for one that is not of the Stable Diffusion 1.5 type."""
+    """The UNet of a model; ModelMismatchError for one that is not like Stable Diffusion 1.5 or SDXL."""
     unet = model.diffusion_model
     if not isinstance(unet, UNetModel):
         raise ModelMismatchError(
             f"the model is {model_name(model)}, which has no Stable Diffusion UNet; "
-            "load a Stable Diffusion 1.5 checkpoint"
+            "load a Stable Diffusion 1.5 or SDXL checkpoint"
+        )
+    if isinstance(model.model_config, SDXLRefiner):
+        raise ModelMismatchError(
+            f"the model is {model_name(model)}, SDXL's refiner: motion modules and adapters are made for SDXL's base "
+            "model; load an SDXL base checkpoint, and refine the finished frames afterwards"
         )
     if isinstance(model.model_config, SD20):
         raise ModelMismatchError(
             f"the model is {model_name(model)}, Stable Diffusion 2: it is as wide as Stable Diffusion 1.5, but reads "
-            "another text encoder and has other attention heads; load a Stable Diffusion 1.5 checkpoint"
+            "another text encoder and has other attention heads; load a Stable Diffusion 1.5 or SDXL checkpoint"
         )
     return unet
 
@@ -51,7 +56,7 @@ def motion_layer(unet: UNetModel, site: Site) -> nn.Module:
 
 def transformer_at(unet: UNetModel, site: Site) -> BasicTransformerBlock:
     """The transformer block of ``site``; IndexError where the UNet has no attention there."""
-    return _spatial_transformer(unet, site).transformer_blocks[0]
+    return _spatial_transformer(unet, site).transformer_blocks[site.depth]
 
 
 def motion_width(unet: UNetModel, site: Site) -> int:
@@ -63,8 +68,9 @@ def motion_width(unet: UNetModel, site: Site) -> int:
 
 
 def attention_width(unet: UNetModel, site: Site) -> int:
-    """Channels of the spatial transformer of ``site``; LookupError where the UNet has none there."""
-    return _spatial_transformer(unet, site).in_channels
+    """Channels of the transformer block of ``site``; LookupError where the UNet has none there."""
+    channels: int = transformer_at(unet, site).attn1.to_q.in_features
+    return channels
 
 
 def check_fits(
@@ -90,17 +96,23 @@ def check_heads(model: BaseModel, num_heads: Mapping[Site, int], what: str) -> N
             raise _mismatch(model, what, f"{heads} attention heads at {site.key}", f"{found}")
 
 
-def check_text(model: BaseModel, channels: int, what: str) -> None:
-    """ModelMismatchError unless the model's text embeddings have so many channels."""
-    found = unet_of(model).middle_block[1].transformer_blocks[0].attn2.to_k.in_features
-    if found != channels:
-        raise _mismatch(model, what, f"text embeddings of {channels} channels", f"{found}")
+def check_text(model: BaseModel, config: UNetConfig, what: str) -> None:
+    """ModelMismatchError unless the model reads text, and pooled text, of the same widths."""
+    unet = unet_of(model)
+    blocks = (module for module in unet.modules() if isinstance(module, BasicTransformerBlock))
+    found = next(blocks).attn2.to_k.in_features
+    if found != config.cross_attention_dim:
+        raise _mismatch(model, what, f"text embeddings of {config.cross_attention_dim} channels", f"{found}")
+    pooled = unet.label_emb[0][0].in_features if unet.num_classes is not None else None
+    if pooled != config.pooled_channels:
+        needed, there_is = (f"pooled text of {width or 'no'} channels" for width in (config.pooled_channels, pooled))
+        raise _mismatch(model, what, needed, there_is)
 
 
 def _mismatch(model: BaseModel, what: str, needed: str, found: str) -> ModelMismatchError:
     return ModelMismatchError(
         f"{what} was made for another model: it needs {needed}, but the loaded model ({model_name(model)}) has "
-        f"{found}; use both for the same family (Stable Diffusion 1.5, or the tiny model)"
+        f"{found}; use both for the same family (Stable Diffusion 1.5, SDXL, or the tiny model)"
     )
 
 

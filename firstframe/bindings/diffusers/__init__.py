@@ -1,7 +1,7 @@
 """Image-to-video on a plain ``diffusers.UNet2DConditionModel``, without ComfyUI.
 
-The UNet is called with frames as batch, ``(B*F, C, H, W)``; :func:`inject` makes it treat every ``F``
-rows as a clip, :func:`sample` makes a clip from an image, a prompt, or both.
+The UNet is called with frames as batch, ``(B*F, C, H, W)``; `inject` makes it treat every ``F``
+rows as a clip, `sample` makes a clip from an image, a prompt, or both.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from .inject import inject
 from .injection import Injection, Parts, PartScales, Retention
 from .sampling import sample
-from .settings import Prompts, SamplingSettings, animatediff_scheduler
+from .settings import Pooled, Prompts, SamplingSettings, animatediff_scheduler
 from .unet import transformer_block, unet_config
 
 __all__ = [
     "Injection",
     "PartScales",
     "Parts",
+    "Pooled",
     "Prompts",
     "Retention",
     "SamplingSettings",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -71,7 +71,7 @@ class GuidedDenoiser:
         """Predict the clean latents.
 
         Args:
-            latents: (1, C, F, H, W) as :meth:`HeldFrames.shown` returns them.
+            latents: (1, C, F, H, W) as `HeldFrames.shown` returns them.
             step: from 0.
             scales: of the guidance at this step.
 
@@ -101,20 +101,20 @@ class GuidedDenoiser:
 
     def _predictions(self, latents: Tensor, step: int, branches: tuple[Branch, ...]) -> dict[Branch, Tensor]:
         """One call of the UNet for the branches that condition on the image, one for the branch that does not."""
-        texts: dict[Branch, Tensor] = {"image": self.prompts.negative, "full": self.prompts.text}
-        seeing = [branch for branch in branches if branch in texts]
+        seeing = [branch for branch in branches if branch != "uncond"]
         found: dict[Branch, Tensor] = {}
         if seeing:
-            together = self._predict(latents, step, torch.cat([texts[branch] for branch in seeing]))
+            together = self._predict(latents, step, seeing)
             found.update(zip(seeing, together.chunk(len(seeing)), strict=True))
         if "uncond" in branches:
             with self.injection.blind():
                 hidden = self.held.hidden(latents, self.schedule, step)
-                found["uncond"] = self._predict(hidden, step, self.prompts.negative)
+                found["uncond"] = self._predict(hidden, step, ["uncond"])
         return found
 
-    def _predict(self, latents: Tensor, step: int, texts: Tensor) -> Tensor:
-        """Clean latents (B, C, F, H, W) for ``latents`` (1, C, F, H, W) with each of ``texts`` (B, N, D)."""
+    def _predict(self, latents: Tensor, step: int, branches: Sequence[Branch]) -> Tensor:
+        """Clean latents (B, C, F, H, W) for ``latents`` (1, C, F, H, W) with the text of each of B branches."""
+        texts, added = self.prompts.conditions(branches)
         rows = fold_frames(latents).repeat(len(texts), 1, 1, 1)
-        output = self.injection.unet(rows, self.timesteps[step], texts, return_dict=False)[0]
+        output = self.injection.unet(rows, self.timesteps[step], texts, return_dict=False, **added)[0]
         return self.schedule.denoised(latents, unfold_frames(output, latents.shape[2]), step)

@@ -20,6 +20,7 @@ from ...modules.motion import MotionModule
 from ...shapes import fold_frames, unfold_frames
 from ...sites import Site
 from .injection import Injection
+from .unet import pooled_with_sizes
 
 
 def hook_motion(layer: nn.Module, site: Site, motion: MotionModule, injection: Injection) -> Iterator[RemovableHandle]:
@@ -145,10 +146,11 @@ def hook_retention(unet: nn.Module, injection: Injection) -> Iterator[RemovableH
         )
         noisy = unfold_frames(sample, injection.num_frames)
         clips = len(noisy)
+        pooled = _pooled_of_each_clip(kwargs.get("added_cond_kwargs"), clips)
         if injection.image_tokens is not None:
             text = text[:, : -injection.image_tokens.num_tokens]
         each = _timestep_of_each_clip(timestep, clips, noisy)
-        residuals = branch(noisy, each, text, features.expand(clips, -1, -1, -1), injection.positions)
+        residuals = branch(noisy, each, text, features.expand(clips, -1, -1, -1), injection.positions, pooled)
         scaled = [injection.retention_scale * residual for residual in residuals]
         others = kwargs.get("down_block_additional_residuals") or [0.0] * len(scaled)
         middle = kwargs.get("mid_block_additional_residual")
@@ -168,8 +170,31 @@ def _timestep_of_each_clip(timestep: Any, clips: int, like: Tensor) -> Tensor:
     return steps.expand(clips) if len(steps) == 1 else steps[:: len(steps) // clips]
 
 
+def _pooled_of_each_clip(added: dict[str, Tensor] | None, clips: int) -> Tensor | None:
+    """SDXL's pooled text and sizes of each clip, (B, P)."""
+    if not added:
+        return None
+    pooled = pooled_with_sizes(added["text_embeds"], added["time_ids"])
+    return pooled[:: len(pooled) // clips]
+
+
+def hook_pooled(unet: nn.Module, injection: Injection) -> Iterator[RemovableHandle]:
+    """SDXL's pooled text and sizes, given for each clip, for each frame."""
+
+    def each_frame(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        added = kwargs.get("added_cond_kwargs")
+        if not added:
+            return None
+        frames = len(args[0] if args else kwargs["sample"]) // len(added["text_embeds"])
+        return args, kwargs | {
+            "added_cond_kwargs": {name: rows.repeat_interleave(frames, dim=0) for name, rows in added.items()}
+        }
+
+    yield unet.register_forward_pre_hook(each_frame, with_kwargs=True)
+
+
 def hook_pooled_norm(norm: nn.Module, injection: Injection) -> Iterator[RemovableHandle]:
-    """Let the GroupNorm ``norm`` take its statistics over all frames of a clip (AnimateDiff v1)."""
+    """Let the GroupNorm ``norm`` take its statistics over all frames of a clip (AnimateDiff v1, Hotshot-XL)."""
 
     def pool(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
         return (rearrange(args[0], "(b f) c h w -> b c (f h) w", f=injection.num_frames),)

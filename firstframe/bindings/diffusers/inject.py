@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from diffusers import UNet2DConditionModel
@@ -34,10 +34,10 @@ def inject(
 
     The UNet is then called with clips as batch: ``sample`` (B*F, C, H, W), ``encoder_hidden_states``
     (B*F, N, D), or (B, N, D) for one prompt per clip, which is cheaper. With ``image_tokens`` the last
-    ``image_tokens.num_tokens`` tokens of the prompt are the image's.
+    ``image_tokens.num_tokens`` tokens of the prompt are the image's. SDXL's ``added_cond_kwargs`` have B rows or B*F.
 
     Args:
-        unet: of the Stable Diffusion 1.5 type, with nothing attached.
+        unet: like Stable Diffusion 1.5's or SDXL's, with nothing attached.
         motion, adapter, image_tokens, retention: made for this UNet.
         num_frames: of each clip in the batch.
         scales: how strong each part is.
@@ -63,12 +63,12 @@ def _check(injection: Injection, config: UNetConfig) -> None:
         motion.check_frames(injection.num_frames)
     if adapter is not None:
         check_sites("I2V adapter", adapter.widths, config.attention_sites)
-        _check_heads("I2V adapter", adapter.num_heads, config.num_heads)
+        _check_heads("I2V adapter", adapter.heads, config)
         if injection.num_frames < 2:
             raise FramesError(f"an I2V adapter needs at least two frames, got {injection.num_frames}")
     if image_tokens is not None:
         check_sites("image token adapter", image_tokens.widths, config.attention_sites)
-        _check_heads("image token adapter", image_tokens.num_heads, config.num_heads)
+        _check_heads("image token adapter", image_tokens.heads, config)
 
     if injection.retention is not None and injection.retention.branch.config.unet != config:
         raise ModelMismatchError(
@@ -76,9 +76,12 @@ def _check(injection: Injection, config: UNetConfig) -> None:
         )
 
 
-def _check_heads(part: str, wanted: int, available: int) -> None:
-    if wanted != available:
-        raise ModelMismatchError(f"the {part} has {wanted} attention heads, the UNet has {available}")
+def _check_heads(part: str, wanted: Mapping[Site, int], config: UNetConfig) -> None:
+    for site, available in config.heads.items():
+        if wanted.get(site, available) != available:
+            raise ModelMismatchError(
+                f"the {part} has {wanted[site]} attention heads at {site.key}, the UNet has {available}"
+            )
 
 
 def _hooks(injection: Injection) -> Iterator[RemovableHandle]:
@@ -86,6 +89,7 @@ def _hooks(injection: Injection) -> Iterator[RemovableHandle]:
     attention_sites = unet_config(unet).attention_sites
     yield unet.register_forward_pre_hook(_whole_clips(injection), with_kwargs=True)
     yield from hooks.hook_retention(unet, injection)
+    yield from hooks.hook_pooled(unet, injection)
     for site in attention_sites:
         block: Any = transformer_block(unet, site)
         if injection.adapter is not None and site in injection.adapter:

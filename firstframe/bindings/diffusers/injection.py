@@ -44,7 +44,7 @@ AS_TRAINED = PartScales()
 
 @dataclass(frozen=True)
 class Parts:
-    """What :func:`~firstframe.bindings.diffusers.sample` attaches to a UNet."""
+    """What `sample` attaches to a UNet."""
 
     motion: MotionModule | None = None
     adapter: I2VAdapter | None = None
@@ -62,7 +62,7 @@ class Retention(NamedTuple):
 
 @dataclass
 class Injection:
-    """What :func:`inject` attached. All but the UNet, motion, adapter and image tokens may be changed between calls.
+    """What `inject` attached. All but the UNet, motion, adapter and image tokens may be changed between calls.
 
     A scale of 0 takes the part out of the computation, bit for bit; without ``sees_image`` all parts but the motion
     module are out. ``clean_frames`` are those whose keys and values the adapter's attention reads. ``positions`` are
@@ -85,7 +85,7 @@ class Injection:
     _handles: list[RemovableHandle] = field(default_factory=list, repr=False)
 
     def attach(self, handles: Iterator[RemovableHandle]) -> None:
-        """Keep the handles of hooks, for :meth:`eject`."""
+        """Keep the handles of hooks, for `eject`."""
         self.unet.__dict__[ATTACHED] = self
         self._handles.extend(handles)
 

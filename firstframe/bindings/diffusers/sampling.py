@@ -9,7 +9,7 @@ from torch import Tensor
 from ...clips.reference import Reference
 from ...errors import ModelMismatchError
 from ...sampling.guidance import DualGuidance
-from ...sampling.prior import frame_similarity_prior, mask_generator
+from ...sampling.prior import frame_similarity_prior, mask_generator, scaled_blur
 from ...sampling.schedule import Schedule
 from ...shapes import unfold_frames
 from .denoiser import GuidedDenoiser, HeldFrames
@@ -46,8 +46,9 @@ def sample(
         settings: without the reference's latent those of prior and held frames have no effect. Without an image that
             conditions anything, ``cfg`` holds in place of ``guidance``.
         reference: the image, and further ones by frame.
-        scheduler: the noise schedule and prediction type that the UNet was trained with; AnimateDiff's if None.
-        latent_scale: the UNet's latents over the autoencoder's (diffusers' ``vae.config.scaling_factor``).
+        scheduler: the noise schedule and prediction type that the UNet was trained with; the motion module's if None.
+        latent_scale: the UNet's latents over the autoencoder's (diffusers' ``vae.config.scaling_factor``); 0.13025 for
+            SDXL.
         progress: called after each step.
 
     Returns:
@@ -59,7 +60,7 @@ def sample(
         InjectionError: the UNet has parts attached.
         NotFiniteError: a step turns to NaN; names the step and the part.
     """
-    scheduler = scheduler or animatediff_scheduler()
+    scheduler = scheduler or animatediff_scheduler(parts.motion.config.betas if parts.motion else None)
     schedule = Schedule.ddim(
         scheduler.alphas_cumprod, settings.steps, settings.start_time, scheduler.config.prediction_type
     )
@@ -108,6 +109,7 @@ def denoise(
 def start_from_image(images: Tensor, settings: SamplingSettings, schedule: Schedule) -> Tensor:
     """The frame similarity prior of ``images`` (1, C, F, H, W) at the schedule's first step."""
     _, channels, _, height, width = images.shape
+    blur = settings.blur_kernel, settings.blur_sigma
     return frame_similarity_prior(
         images,
         _noise((channels, height, width), settings, images),
@@ -115,8 +117,7 @@ def start_from_image(images: Tensor, settings: SamplingSettings, schedule: Sched
         schedule.sigmas[0],
         settings.keep_probability,
         mask_generator(settings.seed),
-        settings.blur_kernel,
-        settings.blur_sigma,
+        *(scaled_blur(*blur, height, width) if settings.scale_blur else blur),
     )
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import quote
 
 import requests
 from filelock import FileLock
@@ -14,12 +13,10 @@ from filelock import FileLock
 from ...clips.leftovers import PREFIX, part_name, remove_leftovers
 from ...errors import WeightsError
 from .folders import ModelFolders
-from .manifest import WeightSet
+from .manifest import HUB, WeightSet
 from .partial import Partial
 from .transfer import Patience, TransferError, download, open_session
 from .verify import verify
-
-HUB = "https://huggingface.co"
 
 
 def fetch(entry: WeightSet, folder: Path, endpoint: str | None = None, patience: Patience | None = None) -> Path:
@@ -81,9 +78,8 @@ def _from_first_source(entry: WeightSet, partial: Partial, endpoint: str, patien
     reasons = []
     with open_session(os.environ.get("HF_TOKEN")) as session:
         for source in entry.sources:
-            url = f"{endpoint.rstrip('/')}/{source.repo}/resolve/{source.revision}/{quote(source.path)}"
             try:
-                return _from(url, entry, partial, session, patience)
+                return _from(source.url(endpoint), entry, partial, session, patience)
             except TransferError as error:
                 reasons.append(f"{source.repo}/{source.path}: {error}")
     raise WeightsError(f"{entry.id} could not be fetched. " + "; ".join(reasons))

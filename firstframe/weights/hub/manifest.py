@@ -10,9 +10,11 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from ...errors import WeightsError
 
+HUB = "https://huggingface.co"
 FOLDER = Path(__file__).resolve().parents[3] / "weights_manifest"
 
 
@@ -23,6 +25,10 @@ class Source:
     repo: str
     path: str
     revision: str
+
+    def url(self, endpoint: str = HUB) -> str:
+        """Address of the file, on the hub or on a mirror of it."""
+        return f"{endpoint.rstrip('/')}/{self.repo}/resolve/{self.revision}/{quote(self.path)}"
 
 
 @dataclass(frozen=True)

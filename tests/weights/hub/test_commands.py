@@ -42,8 +42,8 @@ def test_list_and_show(run: Run) -> None:
     listed = run("list").output
     assert all(entry.id in listed for entry in published())
     assert any(line.startswith("official") and "i2v-adapter-base" in line for line in listed.splitlines())
-    shown = run("show", "i2v-adapter").output
-    assert "unpinned" in shown and "models/firstframe" in shown and "firstframe weights fetch i2v-adapter" in shown
+    shown = run("show", "pia").output
+    assert "unpinned" in shown and "models/animatediff_models" in shown and "firstframe weights fetch pia" in shown
     assert "animatediff-v3" in run("show", "animatediff-v4").stderr
 
 

@@ -1,0 +1,93 @@
+"""The frozen base of a training, with the encoders that belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import Tensor
+
+from ..bindings.diffusers import animatediff_scheduler
+from ..bindings.diffusers.checkpoint import Checkpoint, load_checkpoint
+from ..bindings.diffusers.clip_vocabulary import LENGTH
+from ..modules.motion import MotionModule
+from ..modules.retention import STEM_CHANNELS
+from ..weights import MOTION_MODULE, load
+from .clips.cache import Encoders
+from .clips.probe import digest_of
+from .config import ModelTable
+
+IMAGES_AT_ONCE = 8
+
+
+class VideoEncoders(Encoders, Protocol):
+    """Encoders that also make images of latents, and can be moved."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, h, w) in the UNet's scale to images (B, 3, H, W) in [0, 1]."""
+        ...
+
+    def to(self, device: torch.device) -> None:
+        """Move the networks."""
+        ...
+
+
+@dataclass(frozen=True)
+class VideoBase:
+    """A text-to-video model, frozen.
+
+    Attributes:
+        scheduler: the noise schedule and prediction that UNet and motion module were trained with.
+        latent_scale: the UNet's latents over the autoencoder's.
+        stem_channels: of a new retention branch.
+    """
+
+    unet: UNet2DConditionModel
+    motion: MotionModule
+    encoders: VideoEncoders
+    scheduler: DDIMScheduler
+    latent_scale: float
+    stem_channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CheckpointEncoders:
+    """Autoencoder and text encoder of a Stable Diffusion 1.5 checkpoint."""
+
+    checkpoint: Checkpoint
+    key: str
+
+    def encode(self, images: Tensor) -> Tensor:
+        latents = torch.cat([self.checkpoint.encode(some) for some in torch.split(images, IMAGES_AT_ONCE)])
+        return latents.float().cpu() * self.checkpoint.latent_scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.checkpoint.decode(latents / self.checkpoint.latent_scale).cpu()
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Of a long prompt the first 75 tokens count."""
+        return self.checkpoint.encode_text(list(prompts))[:, :LENGTH].float().cpu()
+
+    def to(self, device: torch.device) -> None:
+        self.checkpoint.vae.to(device)
+        self.checkpoint.text_encoder.to(device)
+
+
+def load_base(model: ModelTable) -> VideoBase:
+    """Stable Diffusion 1.5 with a motion module, from the files of a configuration, on the CPU.
+
+    Raises:
+        WeightsError: a file cannot be read or holds something else; the message names it.
+    """
+    assert model.motion_module is not None
+    loras = {lora.path: lora.strength for lora in model.loras}
+    checkpoint = load_checkpoint(model.checkpoint, loras=loras, vae=model.vae)
+    motion = load(MOTION_MODULE, model.motion_module)
+    files = [model.checkpoint, *([model.vae] if model.vae else []), *loras]
+    key = digest_of(files) + "".join(f"+{strength}" for strength in loras.values())
+    encoders, scheduler = CheckpointEncoders(checkpoint, key), animatediff_scheduler()
+    scheduler.register_to_config(prediction_type=checkpoint.prediction_type)
+    return VideoBase(checkpoint.unet, motion, encoders, scheduler, checkpoint.latent_scale, STEM_CHANNELS)

@@ -1,0 +1,1 @@
+"""From files of clips to samples: finding, checking, cutting, sizing, and caching what the encoders make of them."""
