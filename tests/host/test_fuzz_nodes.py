@@ -29,7 +29,9 @@ from torch import Tensor
 GAMES = 6 * int(os.environ.get("FIRSTFRAME_FUZZ", "1"))
 CALLS = 25
 NAN = float("nan")
-NEED_THE_SERVER = {"FirstFrameSaveVideo", "FirstFrameMeasure"}
+LEFT_OUT = {"FirstFrameSaveVideo", "FirstFrameMeasure", "FirstFrameLoadTinyModel"}
+"""What needs the server, and a model that has a text encoder of its own."""
+
 FILES = {"motion_module", "motion_lora", "adapter", "content_adapter", "projections", "retention"}
 SMALL_NUMBERS: dict[str, list[Any]] = {
     "width": [8, 16, 64, 64, 64, 100],
@@ -62,7 +64,7 @@ def played() -> list[type[io.ComfyNode]]:
     def chooses_a_file(node: type[io.ComfyNode]) -> bool:
         return any(isinstance(given, io.Combo.Input) and given.id in FILES for given in node.define_schema().inputs)
 
-    return [node for name, node in NODES.items() if name not in NEED_THE_SERVER and not chooses_a_file(node)]
+    return [node for name, node in NODES.items() if name not in LEFT_OUT and not chooses_a_file(node)]
 
 
 PLAYED = played()
