@@ -32,7 +32,7 @@ def text_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def build_text_encoder(state: Mapping[str, Tensor]) -> CLIPTextModel:
-    """The text encoder of ``state`` as :func:`text_tensors` returns it; its sizes are read off the shapes."""
+    """The text encoder of ``state`` as `text_tensors` returns it; its sizes are read off the shapes."""
     vocabulary, width = state["embeddings.token_embedding.weight"].shape
     config = CLIPTextConfig(
         vocab_size=vocabulary,
@@ -44,10 +44,10 @@ def build_text_encoder(state: Mapping[str, Tensor]) -> CLIPTextModel:
         hidden_act="quick_gelu",
         projection_dim=width,
     )
-    return filled(config, state)
+    return fill_text_encoder(config, state)
 
 
-def filled(config: CLIPTextConfig, state: Mapping[str, Tensor]) -> CLIPTextModel:
+def fill_text_encoder(config: CLIPTextConfig, state: Mapping[str, Tensor]) -> CLIPTextModel:
     """A text encoder with the weights of ``state``, whose names may have the prefix ``text_model.`` or not.
 
     transformers dropped that prefix in version 5.
