@@ -21,6 +21,7 @@ from ..firstframe.bindings.comfy import weights
 from ..firstframe.bindings.comfy.training import frozen_base
 from ..firstframe.training.comfy import Settings, as_clips, train_in_host
 from ..firstframe.weights import I2V_ADAPTER, RETENTION, save
+from ..firstframe.weights.kinds import OwnKind
 from . import folders
 from .aliases import search_aliases
 from .types import I2VAdapter, Retention
@@ -28,7 +29,7 @@ from .types import I2VAdapter, Retention
 CATEGORY = "FirstFrame/train"
 LossMap = io.Custom("LOSS_MAP")
 Kind = Literal["adapter", "retention"]
-KINDS = {"adapter": I2V_ADAPTER, "retention": RETENTION}
+KINDS: dict[str, OwnKind[Any]] = {"adapter": I2V_ADAPTER, "retention": RETENTION}
 
 
 def _inputs(name: str) -> list[io.Input]:

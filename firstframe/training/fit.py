@@ -140,7 +140,9 @@ class Fit:
         if not self.accelerator.is_main_process:
             return
         unfinished = self.checkpoint.with_suffix(".part")
-        torch.save({**state.state_dict(), "config": _fingerprint(self.config)}, unfinished)
+        scaler = self.accelerator.scaler  # of fp16
+        beside = {"config": _fingerprint(self.config), "scaler": scaler.state_dict() if scaler else {}}
+        torch.save({**state.state_dict(), **beside}, unfinished)
         unfinished.replace(self.checkpoint)
         state.averages.swap()
         told = {**self.config.model_dump(mode="json"), "kind": self.target.kind, "steps": state.step}
@@ -159,18 +161,16 @@ class Fit:
             raise FirstFrameError(f"there is no {self.checkpoint} to go on from; start without --resume")
         saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
         ours = _fingerprint(self.config)
-        if changed := sorted(
-            key for key in ours.keys() | saved["config"].keys() if ours.get(key) != saved["config"].get(key)
-        ):
+        theirs: dict[str, str] = saved["config"]
+        if changed := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
             raise FirstFrameError(f"{self.checkpoint} is of another configuration: {', '.join(changed)} changed")
         state.load_state_dict(saved)
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
 
     def _not_finite(self, step: int) -> FirstFrameError:
-        good = (
-            "none was saved before"
-            if not self.checkpoint.exists()
-            else f"the last good checkpoint is {self.checkpoint}"
-        )
+        exists = self.checkpoint.exists()
+        good = f"the last good checkpoint is {self.checkpoint}" if exists else "no checkpoint was saved before"
         return FirstFrameError(
             f"the loss or the weights are not finite numbers at step {step}; {good}. Lower learning_rate, or set "
             'mixed_precision to "bf16" or "no", and go on with --resume'

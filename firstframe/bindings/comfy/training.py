@@ -79,7 +79,8 @@ def frozen_base(model: ModelPatcher) -> FrozenBase:
     Raises:
         ModelMismatchError: the model is not of the Stable Diffusion 1.5 type, or has no motion module.
     """
-    unet_of(model.model)
+    if unet_of(model.model).num_classes is not None:
+        raise ModelMismatchError("only models of the Stable Diffusion 1.5 type can be trained here; this one is SDXL")
     parts = model.get_additional_models_with_key(MOTION_KEY)
     if not parts:
         raise ModelMismatchError("the model has no motion module: put Apply Motion Module before the training")
