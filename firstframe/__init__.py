@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"  # also in pyproject.toml: the registry reads it there, ComfyUI runs the pack uninstalled
+__version__ = "1.0.0"
 
 _HOMES = {
     "bindings.diffusers": (

@@ -22,5 +22,5 @@ def fold_frames(clip: Tensor) -> Tensor:
 
 
 def unfold_frames(images: Tensor, num_frames: int) -> Tensor:
-    """``(B*F, C, H, W)`` to ``(B, C, F, H, W)``, the inverse of :func:`fold_frames`."""
+    """``(B*F, C, H, W)`` to ``(B, C, F, H, W)``, the inverse of `fold_frames`."""
     return rearrange(images, "(b f) c h w -> b c f h w", f=num_frames)

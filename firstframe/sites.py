@@ -38,7 +38,7 @@ class Site:
 
     @classmethod
     def from_key(cls, key: str) -> Site:
-        """The inverse of :attr:`key`; another text is a FirstFrameError."""
+        """The inverse of `key`; another text is a FirstFrameError."""
         if _KEY.fullmatch(key) is None:
             raise FirstFrameError(f"{key!r} names no site of a UNet; expected a name such as 'down_0_1'")
         stage, *numbers = key.split("_")
@@ -63,7 +63,7 @@ class Site:
 
     @classmethod
     def from_ldm(cls, stage: LDMStage, index: int, layers_per_block: int, depth: int = 0) -> Site:
-        """The inverse of :meth:`ldm`. ``index`` must be one that :meth:`ldm` can return; ``depth`` is as in Site."""
+        """The inverse of `ldm`. ``index`` must be one that `ldm` can return; ``depth`` is as in Site."""
         if stage == "middle":
             return cls("mid", 0, 0, depth)
         if stage == "input":
@@ -116,8 +116,8 @@ class UNetConfig:
     @property
     def transformers(self) -> dict[Site, int]:
         """Layers with a spatial transformer, and how many transformer blocks it has."""
-        blocks = [depth * has_one for depth, has_one in zip(self._depths, self.attention, strict=True)]
-        found = {"down": blocks, "mid": self._depths[-1:], "up": blocks[::-1]}
+        blocks = [depth * has_one for depth, has_one in zip(self.depths_of_levels, self.attention, strict=True)]
+        found = {"down": blocks, "mid": self.depths_of_levels[-1:], "up": blocks[::-1]}
         sites = {site: found[site.stage][site.block] for site in self.motion_sites(mid=True)}
         return {site: number for site, number in sites.items() if number}
 
@@ -137,7 +137,8 @@ class UNetConfig:
         return heads(self.attention_sites, self.num_heads, self.head_channels)
 
     @property
-    def _depths(self) -> tuple[int, ...]:
+    def depths_of_levels(self) -> tuple[int, ...]:
+        """:attr:`depths`, whether it is given or not."""
         return self.depths or (1,) * len(self.attention)
 
 

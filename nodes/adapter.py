@@ -28,7 +28,7 @@ class ApplyAdapter(io.ComfyNode):
                 "image to video", "img2vid", "i2v", "animate image", "first frame", "I2V-Adapter", "图生视频"
             ),
             description=(
-                "Makes the image the first frame of the video and lets every other frame look at it. Sample a "
+                "Makes the image the first frame of the video and lets every other frame attend to it. Sample a "
                 "latent batch: one latent for each frame."
             ),
             inputs=[

@@ -28,7 +28,7 @@ class LoadContentAdapter(io.ComfyNode):
             display_name="Load Content Adapter",
             category="FirstFrame/load",
             **search_aliases("IP-Adapter Plus loader", "IPAdapter"),
-            description="IP-Adapter Plus for Stable Diffusion 1.5: tells what is in the image, beside the text.",
+            description="IP-Adapter Plus for Stable Diffusion 1.5 or SDXL: tells the model what is in the image.",
             inputs=[
                 io.Combo.Input(
                     "content_adapter",
@@ -76,13 +76,11 @@ class ApplyContentAdapter(io.ComfyNode):
             category="FirstFrame/adapter",
             **search_aliases("IP-Adapter Plus", "IPAdapter", "image prompt"),
             description=(
-                "Tells the model what is in the image, beside the text: sixteen image tokens. The negative prompt is "
-                "told of no image, so that guidance strengthens it."
+                "Describes the image to the model in sixteen tokens next to the text. The negative prompt gets the "
+                "tokens of an empty image, so that guidance strengthens the image."
             ),
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="A Stable Diffusion 1.5 model, with or without motion and I2V adapter."
-                ),
+                io.Model.Input("model", tooltip="A Stable Diffusion 1.5 or SDXL model, with other modules or without."),
                 io.Conditioning.Input("positive", tooltip="The prompt."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt."),
                 types.ContentAdapter.Input("content_adapter", tooltip="From Load Content Adapter."),
@@ -93,7 +91,7 @@ class ApplyContentAdapter(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.01,
-                    tooltip="How much it counts beside the text, as a factor. 1 is as trained; 0 is off.",
+                    tooltip="How much it counts next to the text, as a factor. 1 is as trained; 0 is off.",
                 ),
             ],
             outputs=[

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
-from torch import Tensor
 
 from ..firstframe.clips.extend import join_clips, split_at_best
+from ..firstframe.clips.overlap import continued, join_overlapping
+from . import types
 from .aliases import search_aliases
+from .clips import Clip, clip_input, frames_of
 
 CATEGORY = "FirstFrame/video"
 
@@ -26,24 +30,64 @@ class ExtendClip(io.ComfyNode):
                 "join what comes out with the clip."
             ),
             inputs=[
-                io.Image.Input("images", tooltip="The frames of a finished clip."),
+                clip_input("images", "The frames of a finished clip, or a VIDEO."),
                 io.Int.Input(
                     "among_last",
                     default=1,
                     min=1,
                     max=64,
                     tooltip=(
-                        "The image is the sharpest of so many last frames; the clip is cut behind it. 1 takes the "
+                        "The image is the sharpest of this many last frames; the clip is cut after it. 1 takes the "
                         "last frame and cuts nothing."
                     ),
                 ),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="The latents of the same clip, from the sampler. Needed for the output reference alone.",
+                ),
+                io.Int.Input(
+                    "overlap",
+                    default=4,
+                    min=1,
+                    max=64,
+                    optional=True,
+                    tooltip=(
+                        "How many last frames the next clip begins with, as latents: nothing is lost in between, and "
+                        "the motion goes on. Give Join Clips the same number. For the output reference alone."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "hold_colors",
+                    default=True,
+                    optional=True,
+                    tooltip=(
+                        "Take the drift of colours and contrast since the clip's first frame out of the latents that "
+                        "are handed over. Off: as they are. For the output reference alone."
+                    ),
+                ),
             ],
-            outputs=[io.Image.Output(display_name="picture"), io.Image.Output(display_name="clip")],
+            outputs=[
+                io.Image.Output(display_name="picture"),
+                io.Image.Output(display_name="clip"),
+                types.Reference.Output(
+                    display_name="reference", tooltip="What the next clip starts from, in place of Encode Reference."
+                ),
+            ],
         )
 
     @classmethod
-    def execute(cls, images: Tensor, among_last: int) -> io.NodeOutput:
-        return io.NodeOutput(*split_at_best(images, among_last))
+    def execute(
+        cls,
+        images: Clip,
+        among_last: int,
+        latent: dict[str, Any] | None = None,
+        overlap: int = 4,
+        hold_colors: bool = True,
+    ) -> io.NodeOutput:
+        frames = frames_of(images)
+        reference = None if latent is None else continued(latent["samples"], frames, overlap, hold_colors)
+        return io.NodeOutput(*split_at_best(frames, among_last), reference)
 
 
 class JoinClips(io.ComfyNode):
@@ -60,17 +104,33 @@ class JoinClips(io.ComfyNode):
                 "Puts a clip behind the one whose last frame it starts with. The frame that both have is kept once."
             ),
             inputs=[
-                io.Image.Input("first", tooltip="The clip from Extend Clip."),
-                io.Image.Input("second", tooltip="The clip that was made from its last frame."),
+                clip_input("first", "The clip from Extend Clip."),
+                clip_input("second", "The clip that was made from its last frame."),
                 io.Boolean.Input(
                     "match_colors",
                     default=True,
                     tooltip="Hold the colours of the second clip to the frame where they meet. Off: as they are.",
+                ),
+                io.Int.Input(
+                    "overlap",
+                    default=0,
+                    min=0,
+                    max=64,
+                    optional=True,
+                    tooltip=(
+                        "How many frames both clips have, if the second was made from the reference of Extend Clip: "
+                        "they are blended, and the second clip gets the colours of the very first frame, by one "
+                        "transform for the whole clip. 0: the second clip was made from the image; the frame that "
+                        "both have is kept once."
+                    ),
                 ),
             ],
             outputs=[io.Image.Output(display_name="IMAGE")],
         )
 
     @classmethod
-    def execute(cls, first: Tensor, second: Tensor, match_colors: bool) -> io.NodeOutput:
-        return io.NodeOutput(join_clips([first[..., :3], second[..., :3]], match_colors))
+    def execute(cls, first: Clip, second: Clip, match_colors: bool, overlap: int = 0) -> io.NodeOutput:
+        clips = [frames_of(clip) for clip in (first, second)]
+        if overlap:
+            return io.NodeOutput(join_overlapping(clips, overlap, match_colors))
+        return io.NodeOutput(join_clips(clips, match_colors))

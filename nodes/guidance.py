@@ -26,24 +26,24 @@ class DualCFGGuider(io.ComfyNode):
             category="FirstFrame/sampling",
             **search_aliases("dual guidance", "image guidance", "adaptive low-pass guidance", "APG", "rescale CFG"),
             description=(
-                "Guidance with one scale for the image and one for the text, so that one image can be sent into "
-                "different actions. For SamplerCustomAdvanced."
+                "Guidance with one scale for the image and one for the text, so that you can animate one image in "
+                "several ways. For SamplerCustomAdvanced."
             ),
             inputs=[
                 io.Model.Input(
                     "model",
                     tooltip=(
-                        "A model with adapter, or without one where a retention branch is used; or an image-to-video "
-                        "model of the host (Wan, HunyuanVideo, LTX, Cosmos)."
+                        "A model with adapter, or without one where a retention branch is used; or one of ComfyUI's "
+                        "image-to-video models (Wan, HunyuanVideo, LTX, Cosmos)."
                     ),
                 ),
                 io.Conditioning.Input("positive", tooltip="The prompt."),
-                io.Conditioning.Input("negative", tooltip='Stands for "no text".'),
+                io.Conditioning.Input("negative", tooltip="What the video should not show; may be empty."),
                 *scale_inputs(),
                 *refinement_inputs(),
                 *low_pass_inputs(
-                    "More motion in the host's image-to-video models (Wan, LTX, ...): share of the image's "
-                    "resolution that the early steps see."
+                    "More motion in ComfyUI's image-to-video models (Wan, LTX, ...): share of the image's resolution "
+                    "that the early steps use."
                 ),
                 passes_input(),
             ],

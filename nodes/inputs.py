@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from .aliases import advanced
 from .presets import CUSTOM, INTERVALS, NAMED
 
-WITH_IMAGE = "its pass is saved where the image scale is 1 too, which otherwise needs it"
+WITH_IMAGE = "its pass is skipped, unless the image scale needs it"
 
 
 def num_frames_input() -> io.Input:
@@ -59,7 +60,8 @@ def blur_inputs() -> list[io.Input]:
             min=3,
             max=63,
             step=2,
-            tooltip="Size of the blur in latent pixels (8 or more image pixels), odd. 9 as published.",
+            **advanced(),
+            tooltip="Size of the blur in latent pixels (8 or more image pixels), odd. 9 as published, for 512 pixels.",
         ),
         io.Float.Input(
             "blur_sigma",
@@ -67,6 +69,7 @@ def blur_inputs() -> list[io.Input]:
             min=0.1,
             max=100.0,
             step=0.1,
+            **advanced(),
             tooltip="Standard deviation of the blur in latent pixels. 18 as published; near 0 blurs nothing.",
         ),
         seed_input("Which parts are kept. The sampler's seed draws the noise; both may be the same number."),
@@ -95,9 +98,9 @@ def scale_inputs() -> list[io.Input]:
     ]
 
 
-def _percent(id: str, default: float, what: str, saved: str = "its pass is saved") -> io.Float.Input:
+def _percent(id: str, default: float, what: str, saved: str = "its pass is skipped") -> io.Float.Input:
     tooltip = f"{what} in the noise schedule, 0 (all noise) to 1 (none). Outside, the scale is 1 and {saved}."
-    return io.Float.Input(id, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip)
+    return io.Float.Input(id, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip, **advanced())
 
 
 def refinement_inputs() -> list[io.Input]:
@@ -109,6 +112,7 @@ def refinement_inputs() -> list[io.Input]:
         _percent("text_end", 1.0, "Where the text scale ends", WITH_IMAGE),
         io.Float.Input(
             "parallel",
+            **advanced(),
             default=1.0,
             min=0.0,
             max=1.0,
@@ -120,6 +124,7 @@ def refinement_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "rescale",
+            **advanced(),
             default=0.0,
             min=0.0,
             max=1.0,
@@ -143,6 +148,7 @@ def low_pass_inputs(purpose: str) -> list[io.Input]:
         ),
         io.Float.Input(
             "early_end",
+            **advanced(),
             default=0.2,
             min=0.0,
             max=1.0,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..firstframe.bindings.comfy import weights
+from ..firstframe.bindings.comfy.motion import apply_motion
 from ..firstframe.clips.reference import prepare_image
 from ..firstframe.tiny import comfy as tiny
 from ..firstframe.tiny.config import SIZE
@@ -82,8 +84,8 @@ class LoadMotionModule(io.ComfyNode):
             node_id="FirstFrameLoadMotionModule",
             display_name="Load Motion Module",
             category=CATEGORY,
-            **search_aliases("AnimateDiff loader", "load AnimateDiff model", "AnimateLCM", "mm_sd_v15"),
-            description="An AnimateDiff motion module (v1, v2, v3 or AnimateLCM) for Stable Diffusion 1.5.",
+            **search_aliases("AnimateDiff loader", "load AnimateDiff model", "AnimateLCM", "Hotshot-XL", "mm_sd_v15"),
+            description="A motion module: AnimateDiff (v1, v2, v3), AnimateLCM; for SDXL AnimateDiff or Hotshot-XL.",
             inputs=[
                 io.Combo.Input(
                     "motion_module",
@@ -114,7 +116,7 @@ class LoadAdapter(io.ComfyNode):
             display_name="Load I2V Adapter",
             category=CATEGORY,
             **search_aliases("I2V-Adapter loader", "image to video adapter", "i2v_module"),
-            description="An I2V-Adapter, which lets every frame look at the first one.",
+            description="An I2V-Adapter, which lets every frame attend to the first one.",
             inputs=[
                 io.Combo.Input(
                     "adapter", options=folders.files_in(folders.ADAPTERS), tooltip="A file in models/firstframe."
@@ -130,3 +132,43 @@ class LoadAdapter(io.ComfyNode):
     @classmethod
     def execute(cls, adapter: str) -> io.NodeOutput:
         return io.NodeOutput(weights.load_in_host(I2V_ADAPTER, folders.path_of(folders.ADAPTERS, adapter)))
+
+
+class LoadMotionAndAdapter(io.ComfyNode):
+    """Both files that turn a checkpoint into an image-to-video model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FirstFrameLoadMotionAndAdapter",
+            display_name="Load Motion Module and Adapter",
+            category=CATEGORY,
+            **search_aliases("image to video", "i2v", "AnimateDiff loader", "I2V-Adapter loader", "图生视频"),
+            description=(
+                "Loads a motion module and an I2V adapter, and applies the motion module to a Stable Diffusion 1.5 "
+                "model. Connect both outputs to Apply I2V Adapter."
+            ),
+            inputs=[
+                io.Model.Input("model", tooltip="A Stable Diffusion 1.5 model, with its LoRAs if you use any."),
+                io.Combo.Input(
+                    "motion_module",
+                    options=folders.files_in(folders.MOTION_MODULES),
+                    tooltip="A file in models/animatediff_models.",
+                ),
+                io.Combo.Input(
+                    "adapter", options=folders.files_in(folders.ADAPTERS), tooltip="A file in models/firstframe."
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="MODEL"), I2VAdapter.Output(display_name="I2V_ADAPTER")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, motion_module: str, adapter: str) -> bool | str:
+        motion_is_there = folders.is_there(folders.MOTION_MODULES, motion_module)
+        return folders.is_there(folders.ADAPTERS, adapter) if motion_is_there is True else motion_is_there
+
+    @classmethod
+    def execute(cls, model: ModelPatcher, motion_module: str, adapter: str) -> io.NodeOutput:
+        motion = weights.load_in_host(MOTION_MODULE, folders.path_of(folders.MOTION_MODULES, motion_module))
+        loaded = weights.load_in_host(I2V_ADAPTER, folders.path_of(folders.ADAPTERS, adapter))
+        return io.NodeOutput(apply_motion(model, motion, 1.0, "auto"), loaded)

@@ -9,9 +9,11 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..firstframe.clips.images import rgb_frames
 from ..firstframe.clips.reference import prepare_image
 from ..firstframe.errors import FirstFrameError
 from .aliases import search_aliases
+from .clips import Clip, clip_input, frames_of
 
 PACKAGES = {"cv2": "opencv-python-headless", "matplotlib": "matplotlib"}
 
@@ -31,7 +33,7 @@ class Measure(io.ComfyNode):
                 "flicker. A second video is drawn beside the first. Needs OpenCV and matplotlib in ComfyUI's Python."
             ),
             inputs=[
-                io.Image.Input("images", tooltip="The frames of a video, two or more."),
+                clip_input("images", "The frames of a video, or a VIDEO: 2 frames or more."),
                 io.Image.Input(
                     "picture",
                     tooltip=(
@@ -40,9 +42,7 @@ class Measure(io.ComfyNode):
                     ),
                 ),
                 io.String.Input("name", default="video", tooltip="What the video is called in the plot."),
-                io.Image.Input(
-                    "other", optional=True, tooltip="A second video to compare with, of any size and length."
-                ),
+                clip_input("other", "A second video to compare with, of any size and length.", optional=True),
                 io.String.Input(
                     "other_name", default="other", optional=True, tooltip="What the second video is called in the plot."
                 ),
@@ -58,7 +58,7 @@ class Measure(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images: Tensor, picture: Tensor, name: str, other: Tensor | None = None, other_name: str = "other"
+        cls, images: Clip, picture: Tensor, name: str, other: Clip | None = None, other_name: str = "other"
     ) -> io.NodeOutput:
         _check_packages()
         from ..firstframe.clips.metrics.per_frame import as_json, as_text, frame_numbers, frame_panels
@@ -66,8 +66,9 @@ class Measure(io.ComfyNode):
 
         if other is not None and name == other_name:
             raise FirstFrameError(f"both videos are called {name!r}: give the second one another name")
-        videos = {name: images} if other is None else {name: images, other_name: other}
-        measured = {of: frame_numbers(video[..., :3], _beside(picture, video)) for of, video in videos.items()}
+        clips = {name: images} if other is None else {name: images, other_name: other}
+        videos = {of: frames_of(clip) for of, clip in clips.items()}
+        measured = {of: frame_numbers(video, _beside(picture, video)) for of, video in videos.items()}
         plot = torch.from_numpy(pixels(side_by_side("", frame_panels(measured)))).float()[None] / 255
         shown = {**ui.PreviewImage(plot, cls=cls).as_dict(), **ui.PreviewText(as_text(measured)).as_dict()}
         return io.NodeOutput(plot, as_json(measured), ui=shown)
@@ -87,5 +88,5 @@ def _beside(image: Tensor, video: Tensor) -> Tensor:
     """The image (H, W, 3) in the size of a video."""
     height, width = video.shape[1:3]
     if image.shape[1:3] == (height, width):
-        return image[0, ..., :3]
+        return rgb_frames(image)[0]
     return prepare_image(image, width, height)[0].movedim(0, -1)

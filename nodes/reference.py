@@ -7,13 +7,18 @@ from dataclasses import replace
 from comfy.clip_vision import ClipVisionModel
 from comfy.sd import VAE
 from comfy_api.latest import io
+from server import PromptServer
 from torch import Tensor
 
 from ..firstframe.bindings.comfy.vision import encode_image
-from ..firstframe.clips.reference import Fit, Reference, prepare_image
+from ..firstframe.clips.reference import Fit, Reference, check_latent, nearest_size, prepare_image
 from ..firstframe.errors import ImageError
 from . import types
 from .aliases import search_aliases
+
+AS_SET, FROM_IMAGE = "as set", "from image"
+SMALL = 256
+"""Pixels of a side from which on sizes are multiples of 64, as Stable Diffusion was trained."""
 
 
 class EncodeReference(io.ComfyNode):
@@ -26,7 +31,7 @@ class EncodeReference(io.ComfyNode):
             display_name="Encode Reference Image",
             category="FirstFrame/reference",
             **search_aliases("reference image", "start image", "first frame", "init image", "首帧"),
-            description="Brings an image to the size of the video and encodes it: the video's first frame.",
+            description="Resizes an image to the size of the video and encodes it as the first frame.",
             inputs=[
                 io.Image.Input("image", tooltip="One image. Transparent parts are laid over white."),
                 io.Vae.Input("vae", tooltip="The VAE of the model that makes the video."),
@@ -48,10 +53,24 @@ class EncodeReference(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="For the content adapter alone: CLIP ViT-H, from Load CLIP Vision. Sees the middle square.",
+                    tooltip=(
+                        "For the content adapter alone: CLIP ViT-H, from Load CLIP Vision. It uses the square in the "
+                        "middle."
+                    ),
+                ),
+                io.Combo.Input(
+                    "size",
+                    options=[AS_SET, FROM_IMAGE],
+                    default=AS_SET,
+                    optional=True,
+                    tooltip=(
+                        "as set: width and height. from image: about as many pixels as width times height, in the "
+                        "image's shape, with sides that are multiples of 64 (of 32 below 256 pixels)."
+                    ),
                 ),
             ],
             outputs=[types.Reference.Output(display_name="REFERENCE"), io.Image.Output(display_name="IMAGE")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -63,11 +82,21 @@ class EncodeReference(io.ComfyNode):
         height: int,
         fit: Fit,
         clip_vision: ClipVisionModel | None = None,
+        size: str = AS_SET,
     ) -> io.NodeOutput:
+        if size == FROM_IMAGE:
+            width, height = _size_of(image, width, height)
+            PromptServer.instance.send_progress_text(f"{width} x {height}", cls.hidden.unique_id)
         pixels = prepare_image(image, width, height, fit)
         features = None if clip_vision is None else encode_image(clip_vision, pixels)
-        reference = Reference(pixels, vae.encode(pixels.movedim(1, -1)), features)
+        reference = Reference(pixels, check_latent(vae.encode(pixels.movedim(1, -1))), features)
         return io.NodeOutput(reference, reference.image)
+
+
+def _size_of(image: Tensor, width: int, height: int) -> tuple[int, int]:
+    """The size for an image (1, H, W, C), with about as many pixels as were set."""
+    multiple = 64 if min(width, height) >= SMALL else 32
+    return nearest_size(image.shape[2], image.shape[1], width * height, multiple)
 
 
 class AddImage(io.ComfyNode):
@@ -81,8 +110,8 @@ class AddImage(io.ComfyNode):
             category="FirstFrame/reference",
             **search_aliases("last frame", "end frame", "keyframe", "first and last frame", "FLF2V", "尾帧"),
             description=(
-                "Holds one more image in a frame of the video, for example the last one. Every frame looks at all "
-                "images that are held. The adapter was trained with the first alone."
+                "Holds one more image in a frame of the video, for example the last one. Every frame attends to all "
+                "held images. The adapter was trained with the first image only."
             ),
             inputs=[
                 types.Reference.Input("reference", tooltip="From Encode Reference Image."),
@@ -104,5 +133,5 @@ class AddImage(io.ComfyNode):
         if frame == 0 or frame in reference.others:
             raise ImageError(f"there is an image in frame {frame} already")
         pixels = prepare_image(image, reference.width, reference.height, fit)
-        latent = vae.encode(pixels.movedim(1, -1))
+        latent = check_latent(vae.encode(pixels.movedim(1, -1)))
         return io.NodeOutput(replace(reference, others={**reference.others, frame: latent}))

@@ -10,7 +10,6 @@ from comfy_api.latest import io
 
 from ..firstframe.bindings.comfy.sampler import sample_clip
 from ..firstframe.clips.reference import Reference
-from ..firstframe.sampling.prior import Knobs
 from . import types
 from .aliases import search_aliases
 from .guidance import dual_guider
@@ -36,18 +35,18 @@ class Sampler(io.ComfyNode):
             display_name="FirstFrame Sampler",
             category="FirstFrame/sampling",
             **search_aliases("KSampler", "sample video", "image to video", "img2vid", "i2v", "图生视频"),
-            description="The whole sampling in one node: frame similarity prior, dual guidance and the host's sampler.",
+            description="The whole sampling in one node: frame similarity prior, dual guidance and ComfyUI's sampler.",
             inputs=[
                 io.Model.Input("model", tooltip="A model with a motion module, and with the adapter if you use one."),
                 io.Conditioning.Input("positive", tooltip="The prompt, from Apply Retention Branch if you use it."),
-                io.Conditioning.Input("negative", tooltip='Stands for "no text".'),
+                io.Conditioning.Input("negative", tooltip="What the video should not show; may be empty."),
                 types.Reference.Input("reference", tooltip="From Encode Reference Image."),
                 num_frames_input(),
                 seed_input("The same seed gives the same video."),
                 io.Int.Input("steps", default=25, min=1, max=10000, tooltip="More is finer and slower."),
                 *scale_inputs(),
                 io.Combo.Input(
-                    "sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="ddim", tooltip="The host's sampler."
+                    "sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="ddim", tooltip="ComfyUI's sampler."
                 ),
                 io.Combo.Input(
                     "scheduler",
@@ -81,6 +80,6 @@ class Sampler(io.ComfyNode):
         **guidance: Any,
     ) -> io.NodeOutput:
         guider = dual_guider(model, positive, negative, **guidance)
-        knobs = Knobs(*knobs_of(motion, start_time, keep_probability))
+        knobs = knobs_of(motion, start_time, keep_probability)
         samples = sample_clip(guider, reference, num_frames, seed, steps, knobs, sampler_name, scheduler)
         return io.NodeOutput({"samples": samples})

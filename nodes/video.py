@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..firstframe.clips.video import FORMATS, Sound, write_clip
 from ..firstframe.errors import FirstFrameError
-from .aliases import search_aliases
+from .aliases import advanced, search_aliases
+from .clips import Clip, as_video, clip_input
 
 
 class SaveVideo(io.ComfyNode):
@@ -31,7 +32,10 @@ class SaveVideo(io.ComfyNode):
             **search_aliases("Video Combine", "export mp4", "save gif", "save webm", "write video", "image sequence"),
             description="Writes frames into ComfyUI's output folder, with the workflow inside.",
             inputs=[
-                io.Image.Input("images", tooltip="The frames of the video."),
+                clip_input(
+                    "images",
+                    "The frames of the video, or a VIDEO: its frame rate and sound then stand for fps and audio.",
+                ),
                 io.Float.Input(
                     "fps", default=8.0, min=1.0, max=120.0, step=0.1, tooltip="Frames per second. Motion modules: 8."
                 ),
@@ -70,12 +74,17 @@ class SaveVideo(io.ComfyNode):
                     min=-1,
                     max=63,
                     optional=True,
+                    **advanced(),
                     tooltip=(
                         "Quality of mp4 (up to 51) and webm (up to 63): smaller is better, and a larger file. -1: the "
                         "format's own, 4 for mp4 near-lossless, 18 for the others. 0 in an mp4 is lossless after the "
                         "conversion of colours, and few players know it. gif, webp and png do not use it."
                     ),
                 ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="IMAGE", tooltip="The frames, as they came in."),
+                io.Video.Output(display_name="VIDEO", tooltip="The frames with their rate and sound."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
@@ -84,13 +93,16 @@ class SaveVideo(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        images: Tensor,
+        images: Clip,
         fps: float,
         filename_prefix: str,
         format: str,
         audio: dict[str, Any] | None = None,
         crf: int = -1,
     ) -> io.NodeOutput:
+        if not isinstance(images, Tensor):
+            parts = images.get_components()
+            images, fps, audio = parts.images, float(parts.frame_rate), audio or parts.audio
         height, width = images.shape[1:3]
         folder, name, first, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory(), width, height
@@ -106,7 +118,7 @@ class SaveVideo(io.ComfyNode):
             sound=_sound(audio, format),
             progress=ProgressBar(len(images)).update_absolute,  # cancelling comes through it as well
         )
-        return io.NodeOutput(ui=_preview(path, subfolder))
+        return io.NodeOutput(images, as_video(images, fps, audio), ui=_preview(path, subfolder))
 
     @classmethod
     def _metadata(cls) -> dict[str, str]:

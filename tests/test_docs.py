@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,7 +134,8 @@ def test_the_code_for_training_runs(small_model: TinyModel, tmp_path: Path) -> N
         "batches": [(torch.randn(2, 4, 3, 8, 8), torch.randn(2, 5, 16))],
         "file": tmp_path / "adapter.safetensors",
     }
-    exec("\n".join(code), given)
+    (tmp_path / "page.py").write_text("\n".join(code), "utf-8")
+    runpy.run_path(str(tmp_path / "page.py"), given)
     trained = load(I2V_ADAPTER, given["file"])
     for site in trained:
         assert trained[site].to_out.weight.any(), site
@@ -209,9 +211,19 @@ def test_actions_are_pinned(file: Path) -> None:
 
 def test_a_release_needs_one_number_everywhere() -> None:
     problems = script(".github/check_release.py").problems
-    pyproject = 'name = "x"\nversion = "1.2.3"\n[tool.comfy]\nPublisherId = "someone"  # whose\n'
+    package = '__version__ = "1.2.3"\n'
+    pyproject = '[project.urls]\nRepository = "https://x.y"\n[tool.comfy]\nPublisherId = "someone"  # whose\n'
     changelog = "# Changelog\n\n## [Unreleased]\n\n## [1.2.3] - 2030-01-01\n"
-    assert problems("v1.2.3", pyproject, changelog) == []
-    assert len(problems("v1.2.4", pyproject, changelog)) == 1
-    assert len(problems("v1.2.3", pyproject, changelog.replace("1.2.3", "1.2"))) == 1
-    assert len(problems("v1.2.3", pyproject.replace("someone", ""), changelog)) == 1
+    assert problems("v1.2.3", package, pyproject, changelog) == []
+    assert len(problems("v1.2.4", package, pyproject, changelog)) == 1
+    assert len(problems("v1.2.3", package, pyproject, changelog.replace("1.2.3", "1.2"))) == 1
+    assert len(problems("v1.2.3", package, pyproject.replace("someone", ""), changelog)) == 1
+    assert len(problems("v1.2.3", package, pyproject.replace("https://x.y", ""), changelog)) == 1
+
+
+def test_the_version_is_in_one_place() -> None:
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "firstframe.__version__"}
+    assert (ROOT / project["tool"]["comfy"]["version"]["path"]).read_text("utf-8").count("__version__ = ") == 1

@@ -20,6 +20,7 @@ from .animate_options import (
     ColorMatch,
     Content,
     Economy,
+    Exact,
     Fit,
     Fps,
     Guidance,
@@ -28,6 +29,7 @@ from .animate_options import (
     Motion,
     Negative,
     Out,
+    Overlap,
     Parallel,
     PassesOption,
     Prompt,
@@ -70,9 +72,6 @@ if TYPE_CHECKING:
 
     from ..bindings.diffusers.settings import Progress
 
-MANY_TIMES = 4
-"""From so many times the pixels of the model's own size on, a run says that it will take long."""
-
 
 def animate(
     image: Image,
@@ -94,11 +93,13 @@ def animate(
     text_scale: TextScale = None,
     clips: Clips = None,
     among_last: AmongLast = 1,
+    overlap: Overlap = 0,
     fps: Fps = 8.0,
     width: Side = None,
     height: Side = None,
     fit: HowToFit = Fit.cover,
     color_match: ColorMatch = False,
+    exact: Exact = True,
     device: Device = "",
     passes: PassesOption = Economy.full,
     parallel: Parallel = 1.0,
@@ -157,10 +158,12 @@ def animate(
         parallel=parallel,
         rescale=rescale,
         among_last=among_last,
+        overlap=overlap,
         width=width or defaults.side,
         height=height or defaults.side,
         fit=fit.value,
         color_match=color_match,
+        exact=exact,
     )
     prepared = animation.prepare(image)
     if files is None:
@@ -193,17 +196,11 @@ def _check_output(out: Path, fps: float) -> None:
 
 def _warn(prompts: list[str], width: int, height: int) -> None:
     """Say on stderr what the tiny model will not do well."""
-    from ..tiny.config import SIZE
-    from ..tiny.text import unknown_words
+    from ..tiny.notices import about_size, about_words
 
-    if words := unknown_words(" ".join(prompts)):
-        typer.echo(f"firstframe: the tiny model does not know, and ignores: {', '.join(words)}", err=True)
-    if (times := width * height / SIZE**2) >= MANY_TIMES:
-        typer.echo(
-            f"firstframe: {width} x {height} is {times:g} times the pixels that the tiny model was trained at "
-            f"({SIZE} x {SIZE}); on a CPU a clip will take minutes",
-            err=True,
-        )
+    for notice in (about_words(" ".join(prompts)), about_size(width, height)):
+        if notice:
+            typer.echo(f"firstframe: {notice}", err=True)
 
 
 @contextmanager

@@ -45,6 +45,9 @@ Clips = Annotated[
     typer.Option(help="Clips one after another, each from the end of the one before. One per prompt if not given."),
 ]
 AmongLast = Annotated[int, typer.Option(help="The next clip starts with the sharpest of so many last frames.")]
+Overlap = Annotated[
+    int, typer.Option(help="The next clip begins with so many last frames, as latents. 0: with the last image alone.")
+]
 Fps = Annotated[float, typer.Option(help="Frames per second of the file.")]
 Side = Annotated[
     int | None, typer.Option(help="Pixels, a multiple of 8. 512 with a checkpoint; 128 with the tiny model.")
@@ -62,6 +65,10 @@ Parallel = Annotated[
 ]
 Rescale = Annotated[
     float, typer.Option(help="Share of the result brought back to the unguided contrast, 0 to 1; 0 is off.")
+]
+Exact = Annotated[
+    bool,
+    typer.Option(help="Frame 0 is the image itself, and detail that the autoencoder lost comes back where none moved."),
 ]
 HowToFit = Annotated[Fit, typer.Option(help="Crop to fill, pad, or deform.")]
 ColorMatch = Annotated[bool, typer.Option(help="Hold the colours of all frames to the image's.")]

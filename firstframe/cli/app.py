@@ -13,7 +13,7 @@ from .batch import batch
 from .evaluate import evaluate
 from .measure import app as measure_app
 from .queue import queue
-from .train_clips import app as train_app
+from .train import app as train_app
 from .weights import app as weights_app
 
 

@@ -29,9 +29,10 @@ def queue(
         list[str] | None,
         typer.Option(help=f"Address of a ComfyUI server; {SERVER} if not given. Give it again for more of them."),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of images, or one image.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="Text file with one prompt for each line.")] = None,
-    seeds: Annotated[str, typer.Option(help="Numbers and ranges: 1,2,8-10.")] = "",
+    images: Annotated[Path | None, typer.Option("--images", "--image", help="Folder of images, or one image.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="What happens. Give it again for more prompts.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Text file with one more prompt for each line.")] = None,
+    seeds: Annotated[str, typer.Option("--seeds", "--seed", help="Numbers and ranges: 1,2,8-10.")] = "",
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,13 +63,14 @@ def queue(
     The manifest in the folder says what made which file. The same command again does what is not done yet.
     """
     from ..queue.manifest import done_jobs
-    from ..queue.plan import parse_shard
+    from ..queue.plan import parse_shard, read_prompts
     from ..queue.rules import Rules
     from ..queue.server import Retries
 
     part, parts = parse_shard(shard)
     graph = _workflow_with(workflow, set_ or [])
-    jobs = _matrix(graph, images, prompts, seeds, image_input, prompt_input, seed_input or [])[part - 1 :: parts]
+    texts = [*(prompt or []), *(read_prompts(prompts) if prompts else [])]
+    jobs = _matrix(graph, images, texts, seeds, image_input, prompt_input, seed_input or [])[part - 1 :: parts]
     if dry_run:
         done = done_jobs(out)
         for job in jobs:
@@ -105,7 +107,7 @@ def _workflow_with(path: Path, settings: list[str]) -> Graph:
 def _matrix(
     graph: Graph,
     images: Path | None,
-    prompts: Path | None,
+    texts: list[str],
     seeds: str,
     image_input: str | None,
     prompt_input: str | None,
@@ -113,18 +115,17 @@ def _matrix(
 ) -> list[Job]:
     """All jobs. What is not given keeps the workflow's own value."""
     from ..queue import workflow
-    from ..queue.plan import Inputs, make_jobs, parse_seeds, read_images, read_prompts
+    from ..queue.plan import Inputs, make_jobs, parse_seeds, read_images
 
     image_place = None
     if images:
         graph, image_place = workflow.with_image_input(graph, image_input)
     inputs = Inputs(
         image_place,
-        workflow.prompt_input(graph, prompt_input) if prompts else None,
+        workflow.prompt_input(graph, prompt_input) if texts else None,
         tuple(workflow.seed_inputs(graph, seed_input)) if seeds else (),
     )
     files = read_images(images) if images else []
-    texts = read_prompts(prompts) if prompts else []
     numbers = parse_seeds(seeds) if seeds else []
     jobs = make_jobs(graph, inputs, files, texts, numbers)
     same = prod(len(values) or 1 for values in (files, texts, numbers)) - len(jobs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -92,16 +93,20 @@ def verify(
     """Compare files with what was published: size and sha256. Exit code 1 if one differs or is missing."""
     from ..weights.hub.verify import verify as check
 
-    wrong = 0
+    verdicts: Counter[str] = Counter()
     for entry, path in _named_files(files) if files else _installed(models_dir):
         try:
-            checked = check(entry, path)
-            wrong += checked.verdict == "missing"
-            typer.echo(f"{checked.verdict:9} {path}")
+            verdict: str = check(entry, path).verdict
+            typer.echo(f"{verdict:9} {path}")
         except (WeightsError, OSError) as error:
-            wrong += 1
+            verdict = "wrong"
             typer.echo(f"wrong     {error}", err=True)
-    if wrong:
+        verdicts[verdict] += 1
+    if verdicts:
+        typer.echo(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()), err=True)
+    if verdicts["unpinned"]:
+        typer.echo("unpinned: nobody states the file's sha256, so that it cannot be verified", err=True)
+    if verdicts["wrong"] + verdicts["missing"]:
         raise typer.Exit(1)
 
 

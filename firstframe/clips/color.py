@@ -6,7 +6,11 @@ import torch
 from kornia.color import lab_to_rgb, rgb_to_lab
 from torch import Tensor
 
+from ..interrupt import still_wanted
 from .opencv_lab import lab8_to_rgb, rgb_to_lab8
+
+_LEAST_DEVIATION = 1.0
+"""Of a channel of LAB; below it, all pixels are about the same and nothing is stretched."""
 
 
 def match_color(frames: Tensor, reference: Tensor, official: bool = False) -> Tensor:
@@ -22,8 +26,36 @@ def match_color(frames: Tensor, reference: Tensor, official: bool = False) -> Te
         Frames of the same shape and type. Colours outside the RGB gamut are clipped, so that L changes a little there.
     """
     match = _match_official if official else _match
-    matched = torch.stack([match(frame, reference.float()) for frame in frames.float()])
+    matched = torch.stack([match(frame, reference.float()) for frame in still_wanted(frames.float())])
     return matched.to(frames.dtype)
+
+
+def match_clip_color(frames: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Move the colours of ``frames`` as those of ``source`` move to ``target``, by one transform for all frames.
+
+    Each channel of CIE LAB gets the target's mean and deviation (Reinhard et al. 2001). A transform for each frame
+    would flicker.
+
+    Args:
+        frames: (F, H, W, 3) RGB in [0, 1].
+        source: (S, H, W, 3), what the frames look like on the whole, for example the frames themselves.
+        target: (T, H, W, 3), what they should look like.
+
+    Returns:
+        Frames of the same shape and type, clipped to the RGB gamut.
+    """
+    mean, deviation = _lab_statistics(source)
+    wanted_mean, wanted_deviation = _lab_statistics(target)
+    lab = rgb_to_lab(frames.float().movedim(-1, 1))
+    moved = (lab - mean) * (wanted_deviation / deviation.clamp(min=_LEAST_DEVIATION)) + wanted_mean
+    rgb: Tensor = lab_to_rgb(moved)
+    return rgb.clamp(0, 1).movedim(1, -1).to(frames.dtype)
+
+
+def _lab_statistics(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of L, a and b over all frames, (1, 3, 1, 1) each."""
+    lab = rgb_to_lab(frames.float().movedim(-1, 1))
+    return lab.mean((0, 2, 3), keepdim=True), lab.std((0, 2, 3), keepdim=True)
 
 
 def match_histogram(values: Tensor, template: Tensor) -> Tensor:

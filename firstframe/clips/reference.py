@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, log
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -74,7 +74,7 @@ class Reference:
         """For each frame of a clip the latent of the image that is nearest to it, (1, C, F, H/8, W/8).
 
         Raises:
-            FramesError: as :meth:`by_frame`.
+            FramesError: as `by_frame`.
         """
         latents = self.by_frame(num_frames)
         frames = [min(latents, key=lambda number: abs(number - frame)) for frame in range(num_frames)]
@@ -105,7 +105,7 @@ def prepare_image(
     """Prepare an image of any kind: one size, RGB, no alpha.
 
     Args:
-        image: as :func:`firstframe.clips.images.read_image` takes it: a file, a PIL image or a tensor.
+        image: as `firstframe.clips.images.read_image` takes it: a file, a PIL image or a tensor.
         width: pixels of the result, a multiple of 8 (the autoencoder's factor).
         height: the same.
         fit: "cover" fills the frame and crops what sticks out on both sides alike; "contain" shows everything and
@@ -127,6 +127,36 @@ def prepare_image(
     if fit == "stretch":
         return _resize(pixels, width, height)
     return _cover(pixels, width, height) if fit == "cover" else _contain(pixels, width, height, padding)
+
+
+def nearest_size(width: int, height: int, pixels: int, multiple: int) -> tuple[int, int]:
+    """The size in which a model draws an image best: about as many pixels as it was trained on, in the image's shape.
+
+    Args:
+        width: of the image.
+        height: of the image.
+        pixels: that the model was trained on, for example 512 * 512.
+        multiple: that both sides have to be of, for example 64.
+
+    Returns:
+        Width and height. Of all sizes within an eighth of ``pixels``, and at most twice as long as wide, the one whose
+        shape is nearest to the image's.
+    """
+    sides = range(multiple, ceil(2 * pixels**0.5), multiple)
+    sizes = [(w, h) for w in sides for h in sides if abs(w * h / pixels - 1) <= 1 / 8 and max(w, h) <= 2 * min(w, h)]
+    return min(
+        sizes, key=lambda size: (abs(log(size[0] * height / (size[1] * width))), abs(size[0] * size[1] - pixels))
+    )
+
+
+def check_latent(latent: Tensor) -> Tensor:
+    """The latent that an autoencoder made of an image. Raises ImageError where it is NaN: halves overflow in some."""
+    if not latent.isfinite().all():
+        raise ImageError(
+            "the VAE made values of the image that are not finite (NaN or infinite): compute it in fp32 (ComfyUI's "
+            "option --fp32-vae), or use another VAE"
+        )
+    return latent
 
 
 def check_size(width: int, height: int) -> None:

@@ -96,7 +96,7 @@ class Experiment:
 class Report:
     """A page about experiments; ``name`` is that of its JSON and Markdown files.
 
-    Names in braces in ``lead``, the first words of the page, are fields of :class:`Setup`.
+    Names in braces in ``lead``, the first words of the page, are fields of `Setup`.
     """
 
     name: str

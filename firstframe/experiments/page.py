@@ -24,7 +24,7 @@ def write_pages(folder: Path, report: Report, results: Mapping[str, Any]) -> Non
 
     Args:
         folder: where the files are that ``results`` names.
-        results: as :func:`.run.measure` returns them; experiments that are absent are left out.
+        results: as `.run.measure` returns them; experiments that are absent are left out.
     """
     sections = [(one, results[one.name]) for one in report.experiments if one.name in results]
     rows = [row for _, result in sections for row in result["rows"]]

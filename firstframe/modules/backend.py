@@ -33,7 +33,7 @@ class Backend:
     """The layers and the attention that the networks are built from.
 
     Attributes:
-        operations: provides ``Linear``, ``Conv2d``, ``GroupNorm`` and ``LayerNorm`` as :mod:`torch.nn` does. A host's
+        operations: provides ``Linear``, ``Conv2d``, ``GroupNorm`` and ``LayerNorm`` as `torch.nn` does. A host's
             layers may create their weights only when a state dict is loaded.
         attention: computes multi-head attention.
     """

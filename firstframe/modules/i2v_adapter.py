@@ -61,7 +61,7 @@ class CrossFrameAttention(nn.Module):
 
 
 class I2VAdapter(SiteModules[CrossFrameAttention]):
-    """I2V-Adapter (arXiv 2312.16693): a :class:`CrossFrameAttention` per site.
+    """I2V-Adapter (arXiv 2312.16693): a `CrossFrameAttention` per site.
 
     Keys of the state dict are ``sites.down_0_0.to_q.weight`` and so on.
 
@@ -82,7 +82,7 @@ class I2VAdapter(SiteModules[CrossFrameAttention]):
             sites: widths by site, for example ``SD15.attention_sites``.
             num_heads: of every attention, or by site, for example ``SDXL.heads``.
             backend: what it is made of.
-            own_projections: whether it has keys and values of its own; see :class:`CrossFrameAttention`.
+            own_projections: whether it has keys and values of its own; see `CrossFrameAttention`.
         """
         heads = heads_by_site(sites, num_heads)
         super().__init__(sites, lambda site, width: CrossFrameAttention(width, heads[site], backend, own_projections))

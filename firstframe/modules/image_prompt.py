@@ -16,7 +16,7 @@ from .site_modules import SiteModules, heads_by_site
 
 @dataclass(frozen=True)
 class ResamplerConfig:
-    """Sizes of a :class:`Resampler`; the defaults are those of IP-Adapter Plus for Stable Diffusion 1.5.
+    """Sizes of a `Resampler`; the defaults are those of IP-Adapter Plus for Stable Diffusion 1.5.
 
     ``feature_dim``: of the image encoder's hidden states. ``token_dim``: of the text embeddings that the tokens
     stand beside. ``head_dim``: width of one attention head.
@@ -115,7 +115,7 @@ class ImageTokenAttention(nn.Module):
 
 
 class ImageTokenAdapter(SiteModules[ImageTokenAttention]):
-    """An :class:`ImageTokenAttention` per site, for ``num_tokens`` tokens of width ``token_dim``.
+    """An `ImageTokenAttention` per site, for ``num_tokens`` tokens of width ``token_dim``.
 
     ``num_heads`` are those of every attention, or by site. They are kept as ``heads``.
     """

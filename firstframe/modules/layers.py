@@ -142,7 +142,7 @@ class TransformerBlock(nn.Module):
 
 @dataclass(frozen=True)
 class TransformerShape:
-    """Sizes of a :class:`SpatialTransformer`, beside its width.
+    """Sizes of a `SpatialTransformer`, beside its width.
 
     Attributes:
         context_channels: of the text embeddings.

@@ -29,7 +29,7 @@ class MotionConfig:
     ``pooled_unet_norms``: the UNet's ResBlock norms and final norm take their statistics over all frames (v1,
     Hotshot-XL); a binding does this. ``norm_over_frames``: the module's own GroupNorm takes them over all frames, as
     diffusers and AnimateDiff for SDXL do; AnimateDiff for Stable Diffusion 1.5 takes them per frame. ``betas``: name
-    of the noise schedule that it was trained with (:func:`~firstframe.sampling.schedule.betas`), AnimateDiff's for
+    of the noise schedule that it was trained with (`betas`), AnimateDiff's for
     Stable Diffusion 1.5 if None.
     """
 
@@ -139,7 +139,7 @@ class TemporalTransformer(nn.Module):
 
 
 class MotionModule(SiteModules[TemporalTransformer]):
-    """A motion module: one :class:`TemporalTransformer` for each site of ``config``.
+    """A motion module: one `TemporalTransformer` for each site of ``config``.
 
     Keys of the state dict are ``sites.down_0_0.proj_in.weight`` and so on. The output projections start
     at zero, so an untrained module changes nothing.

@@ -143,7 +143,7 @@ class RetentionBranch(nn.Module):
             noisy: what the UNet sees, (B, C, F, h, w).
             timestep: (B,), from 0 to 999.
             text: embeddings (B, N, D), or (B*F, N, D) with one for each frame.
-            features: of the images, from :meth:`encode`, (B, C', h, w).
+            features: of the images, from `encode`, (B, C', h, w).
             positions: frame numbers (F,), integers from 0 to ``max_frames - 1``; None for 0 to F-1.
             pooled: SDXL's pooled text and embedded image sizes, (B, P); None for a UNet without.
 

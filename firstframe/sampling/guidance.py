@@ -7,14 +7,13 @@ They may be of eps, v or the clean latents; the refinements are meant for the cl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import FirstFrameError
+from ..errors import FirstFrameError, check_finite
 from ..shapes import fold_frames, unfold_frames
 
 Branch = Literal["uncond", "image", "full"]
@@ -48,9 +47,8 @@ class DualGuidance:
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, scale in {"image": self.image_scale, "text": self.text_scale}.items():
-            if not isfinite(scale):
-                raise FirstFrameError(f"the {name} scale must be a finite number, got {scale}")
+        check_finite("the image scale", self.image_scale)
+        check_finite("the text scale", self.text_scale)
         for name, (start, end) in {"image": self.image_interval, "text": self.text_interval}.items():
             if not 0.0 <= start <= end <= 1.0:
                 raise FirstFrameError(f"the {name} interval must go from 0 to 1 at most, got {start} to {end}")
@@ -87,7 +85,7 @@ PASSES = {"full": Passes(ALWAYS, ALWAYS), "economical": Passes((0.0, 0.4), (0.0,
 
 @dataclass(frozen=True)
 class Scales:
-    """:class:`DualGuidance` at one step."""
+    """`DualGuidance` at one step."""
 
     image: float
     text: float
@@ -123,7 +121,7 @@ class Scales:
         its term out. Equal scales are plain guidance (arXiv 2207.12598) between ``uncond`` and ``full``.
 
         Args:
-            predictions: those of :attr:`branches`, all of one shape, batch first.
+            predictions: those of `branches`, all of one shape, batch first.
         """
         if self.is_plain:
             weighted = [weight * predictions[branch] for branch, weight in self.weights.items() if weight != 0.0]
@@ -146,7 +144,7 @@ class LowPass:
     """Adaptive low-pass guidance (arXiv 2506.08456): the early steps see a softened image, and move more.
 
     Attributes:
-        detail: share of the image's width and height that is left in the early steps, see :func:`softened`; 1 is all.
+        detail: share of the image's width and height that is left in the early steps, see `softened`; 1 is all.
         end: where the early steps end, from 0 (all noise) to 1 (none).
 
     Raises FirstFrameError for values out of their range.

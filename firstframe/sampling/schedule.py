@@ -66,7 +66,7 @@ class Schedule:
         Args:
             alphas_cumprod: alpha^2 at each training timestep, (T,).
             steps: how many are run, at least 1.
-            start_time: t0 in (0, 1], see :func:`ddim_timesteps`.
+            start_time: t0 in (0, 1], see `ddim_timesteps`.
             prediction_type: "epsilon" or "v_prediction".
 
         Raises:
@@ -94,7 +94,7 @@ class Schedule:
         return self.alphas[step] * clean + self.sigmas[step] * noise
 
     def noise_in(self, latents: Tensor, clean: Tensor, step: int) -> Tensor:
-        """The eps with which ``clean`` becomes ``latents``: the inverse of :meth:`noised`."""
+        """The eps with which ``clean`` becomes ``latents``: the inverse of `noised`."""
         return (latents - self.alphas[step] * clean) / self.sigmas[step]
 
     def denoised(self, latents: Tensor, output: Tensor, step: int) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
@@ -19,7 +21,7 @@ from ..modules.motion import MotionModule
 from ..modules.retention import RetentionBranch
 from ..weights import I2V_ADAPTER, MOTION_MODULE, RETENTION, load
 from .config import AUTOENCODER, NOISE_SCHEDULE, TEXT_ENCODER, UNET
-from .files import weights_file
+from .files import FOLDER, weights_file
 from .text import caption_ends, known_tokens, tokenize
 
 
@@ -99,14 +101,15 @@ def new_text_encoder() -> CLIPTextModel:
     return CLIPTextModel(text_config())
 
 
-def load_tiny(device: str | torch.device = "cpu") -> TinyModel:
-    """Load the shipped weights in fp32."""
+def load_tiny(device: str | torch.device = "cpu", folder: Path = FOLDER) -> TinyModel:
+    """Load the shipped weights, or those that a training run exported into a folder, in fp32."""
+    file = partial(weights_file, folder=folder)
     autoencoder, unet = AutoencoderTiny(**AUTOENCODER), UNet2DConditionModel(**UNET)
-    autoencoder.load_state_dict(load_file(weights_file("autoencoder")))
-    unet.load_state_dict(load_file(weights_file("unet")))
-    text_encoder = fill_text_encoder(text_config(), load_file(weights_file("text_encoder")))
-    motion, adapter = load(MOTION_MODULE, weights_file("motion_module")), load(I2V_ADAPTER, weights_file("i2v_adapter"))
-    retention = load(RETENTION, weights_file("retention"))
+    autoencoder.load_state_dict(load_file(file("autoencoder")))
+    unet.load_state_dict(load_file(file("unet")))
+    text_encoder = fill_text_encoder(text_config(), load_file(file("text_encoder")))
+    motion, adapter = load(MOTION_MODULE, file("motion_module")), load(I2V_ADAPTER, file("i2v_adapter"))
+    retention = load(RETENTION, file("retention"))
     parts = (autoencoder, text_encoder, unet, motion, adapter, retention)
     for part in parts:
         part.float().to(device).eval().requires_grad_(False)

@@ -3,7 +3,7 @@
 The tiny text encoder is a CLIP text model that was trained on the words of rendered scenes only. Its token
 embedding has a row for each of those words, for the start and the end of a prompt, and a last one that every
 other token shares. ComfyUI, which brings CLIP's whole byte-pair vocabulary, gets the rows spread out over it
-(:func:`expand`). Outside ComfyUI a word that is not known counts as one token.
+(`expand`). Outside ComfyUI a word that is not known counts as one token.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from .velocity import draw, velocity_loss
 
 @dataclass(frozen=True)
 class VideoLoss:
-    """:func:`.velocity_loss` of one batch, with noise, timesteps and words drawn anew.
+    """`.velocity_loss` of one batch, with noise, timesteps and words drawn anew.
 
     Attributes:
         injection: of the model's UNet, told where the frames are.

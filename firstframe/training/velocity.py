@@ -52,7 +52,7 @@ def velocity_loss(
         predict: noisy latents (B, C, F, H, W) and timesteps (B,) to v.
         latents: x, (B, C, F, H, W).
         weights: of each place, (B, H, W).
-        draw: from :func:`draw`.
+        draw: from `draw`.
         alphas_cumprod: alpha squared of each timestep, (T,), on the device of the latents.
 
     Returns:

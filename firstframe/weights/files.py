@@ -20,7 +20,7 @@ StateDict = dict[str, Tensor]
 def load_state_dict(path: Path | str) -> StateDict:
     """The tensors of a safetensors file or of a pickle, on the CPU, in the file's own types.
 
-    A ``module.`` prefix is taken off the names. For pickles see :func:`~firstframe.weights.pickles.load_pickle`.
+    A ``module.`` prefix is taken off the names. For pickles see `load_pickle`.
 
     Raises:
         WeightsError: the file is missing, broken, malicious or of another type; the message names it.

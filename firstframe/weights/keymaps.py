@@ -134,7 +134,7 @@ def to_ours(tensors: Mapping[str, Tensor], keymap: Names) -> dict[str, Tensor]:
 
 
 def to_theirs(tensors: Mapping[str, Tensor], keymap: Names) -> dict[str, Tensor]:
-    """Our tensors under a file's names: the inverse of :func:`to_ours`."""
+    """Our tensors under a file's names: the inverse of `to_ours`."""
     return {keymap.theirs(name): tensor for name, tensor in tensors.items()}
 
 

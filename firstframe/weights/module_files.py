@@ -28,7 +28,7 @@ def load(
     """The module of ``kind`` in a file, in whichever layout it is, for example ``load(MOTION_MODULE, path)``.
 
     Args:
-        kind: an entry of :mod:`firstframe.weights.kinds`.
+        kind: an entry of `firstframe.weights.kinds`.
         path: a safetensors file or a pickle.
         backend: what the module is made of.
         dtype: of its weights; None keeps the file's types.

@@ -61,7 +61,7 @@ def _diffusers_levels(unet: Mapping[str, Tensor]) -> tuple[int, list[tuple[int, 
 
 
 def _ldm_levels(unet: Mapping[str, Tensor]) -> tuple[int, list[tuple[int, bool]]]:
-    """As :func:`_diffusers_levels`. LDM counts layers and downsamplers in one row, behind the first convolution."""
+    """As `_diffusers_levels`. LDM counts layers and downsamplers in one row, behind the first convolution."""
     count = 1
     while any(name.startswith(f"input_blocks.{count}.") for name in unet):
         count += 1

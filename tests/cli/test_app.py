@@ -108,6 +108,14 @@ def test_one_prompt_for_each_clip(run, image):
     assert len(same) == 7
 
 
+def test_clips_that_overlap(run, image):
+    first = animated(run, image, "first.gif")
+    more = animated(run, image, "more.gif", "--clips", "3", "--overlap", "2")
+    assert len(more) == 3 + 1 + 1
+    sheets = [Image.open(image.parent / f"{name}_frames.png") for name in ("first", "more")]
+    assert sheets[0].crop((0, 0, 64, 48)).tobytes() == sheets[1].crop((0, 0, 64, 48)).tobytes() and len(first) == 3
+
+
 def test_what_the_options_change(run, image):
     frames = animated(run, image, "a.gif")
     assert torch.equal(frames, animated(run, image, "same.gif"))
@@ -198,10 +206,12 @@ def test_measure_claims(run, tmp_path, monkeypatch):
         (["--seed", "-1"], "seed must be from 0 to 2^64 - 1"),
         (["--seed", str(2**64 - 1), "--clips", "2"], "seed must be from 0 to 2^64 - 1"),
         (["--clips", "2", "--among-last", "0"], "among_last must be from 1 to 2"),
+        (["--clips", "2", "--overlap", "3"], "the overlap must be from 1 to 2"),
+        (["--clips", "2", "--overlap", "-1"], "the overlap must be from 1 to 2"),
     ],
 )
 def test_numbers_are_checked_before_anything_is_sampled(run, image, monkeypatch, options, says):
-    monkeypatch.setattr("firstframe.bindings.diffusers.pipeline.sample_clip", lambda *_, **__: pytest.fail("sampled"))
+    monkeypatch.setattr("firstframe.bindings.diffusers.animate.sample_latents", lambda *_, **__: pytest.fail("sampled"))
     result = run("animate", image, "--prompt", "x", "-o", image.parent / "clip.mp4", *FAST, *options)
     assert says in one_line(result)
     assert list(image.parent.iterdir()) == [image]
@@ -232,7 +242,7 @@ def test_words_that_the_model_does_not_know_are_named(run, image):
     out = image.parent / "clip.gif"
     prompt = "a ladybird walks along the stem, a red fish"
     result = run("animate", image, "--prompt", prompt, "-o", out, *FAST)
-    assert "does not know, and ignores: ladybird, walks, along, the, stem\n" in result.stderr
+    assert "does not know, and ignores: ladybird, walks, along, the, stem. It knows: a, blue, camera, " in result.stderr
     assert "not know" not in run("animate", image, "--prompt", "a red fish", "-o", out, *FAST).stderr
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from firstframe.clips.reference import Reference, prepare_image
+from firstframe.clips.reference import Reference, nearest_size, prepare_image
 from firstframe.errors import FramesError, ImageError
 
 
@@ -182,3 +182,26 @@ def test_an_image_outside_of_the_clip(frame):
 def test_two_images_in_one_frame(frames, number):
     with pytest.raises(FramesError, match=f"two images are to be in frame {number} of a clip of 16"):
         with_others(*frames).nearest(16)
+
+
+@pytest.mark.parametrize(
+    ("image", "pixels", "multiple", "expected"),
+    [
+        ((640, 640), 512**2, 64, (512, 512)),
+        ((1920, 1080), 512**2, 64, (704, 384)),
+        ((1080, 1920), 512**2, 64, (384, 704)),
+        ((3000, 2000), 512**2, 64, (640, 448)),
+        ((5000, 100), 512**2, 64, (768, 384)),
+        ((100, 100), 128**2, 32, (128, 128)),
+        ((16, 9), 64**2, 32, (64, 64)),
+    ],
+)
+def test_the_size_is_the_nearest_that_the_model_knows(image, pixels, multiple, expected):
+    assert nearest_size(*image, pixels, multiple) == expected
+
+
+def test_every_shape_has_a_size():
+    for side in range(64, 1025, 64):
+        for shape in ((1, 1), (2, 1), (1, 2), (100, 1)):
+            width, height = nearest_size(*shape, side * side, 32 if side < 256 else 64)
+            assert abs(width * height / side**2 - 1) <= 1 / 8

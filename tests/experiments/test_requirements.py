@@ -35,7 +35,7 @@ def required(project: dict[str, object], extra: str) -> set[str]:
     """The names of what a plain install and the extra bring."""
     extras = project["optional-dependencies"]
     names = {re.split(r"[<>=\[]", line)[0] for line in (*project["dependencies"], *extras[extra])}
-    return names - {"comfyui-firstframe"}
+    return names - {"firstframe"}
 
 
 def test_measuring_needs_no_more_than_standalone() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import RUN_SECONDS, Server
+from harness import RUN_SECONDS, START, Server
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from run import find_browser
 
@@ -97,7 +97,7 @@ class Editor:
         self.page.get_by_text("Templates", exact=True).first.click()
         self.page.get_by_text(PACK, exact=True).first.click()
         cards = self.page.locator("[data-testid^=template-workflow-]")
-        cards.filter(has_text="quickstart").wait_for()
+        cards.filter(has_text=START).wait_for()
         return cards
 
     def open_template(self, name: str) -> None:
@@ -106,6 +106,17 @@ class Editor:
         self.page.get_by_test_id(f"template-workflow-{name}").click()
         self.page.wait_for_function("() => app.graph.nodes.some(({ type }) => type.startsWith('FirstFrame'))")
         self.page.get_by_role("dialog").wait_for(state="hidden")
+        self.page.evaluate(DRAWN)
+
+    def add_from_library(self, name: str) -> None:
+        """Find a node or a blueprint in the sidebar, and put it in the middle of the canvas."""
+        self.page.get_by_text("Nodes", exact=True).first.click()
+        self.page.get_by_placeholder("Search").first.fill(name)
+        self.page.get_by_text(name).first.click()
+        self.page.mouse.move(900, 400)  # newer editors hang it at the mouse until the next click
+        self.page.evaluate(DRAWN)
+        self.page.mouse.click(900, 400)
+        self.page.wait_for_function("(name) => app.graph.nodes.some(({ title }) => title === name)", arg=name)
         self.page.evaluate(DRAWN)
 
     def problems(self) -> list[str]:

@@ -30,6 +30,25 @@ START_SECONDS = 180
 RUN_SECONDS = 600
 STEPS = 4
 
+TITLES = {
+    "quickstart": "Animate an image, node by node",
+    "retention": "Retention branch with the adapter",
+    "one_image_many_actions": "One image, many actions",
+    "long_clip": "Longer video, clip by clip",
+    "context_windows": "Longer video, in windows",
+    "strength_over_time": "Strength over time and frames",
+    "first_and_last_frame": "First and last frame",
+    "i2v_adapter_official": "I2V-Adapter as published",
+    "community_models": "Real images with SD1.5",
+    "controlnet": "ControlNet with the adapter",
+    "animatediff_evolved": "AnimateDiff-Evolved with the adapter",
+    "wan_dual_guidance": "Wan 2.1 with dual guidance",
+}
+"""The workflows as the template browser lists them (a file's name is its title), by their names in API format."""
+
+START = "Animate an image (start here)"
+"""The one that is a blueprint. ComfyUI's editor turns it into API format."""
+
 Graph = dict[str, Any]
 """A workflow in API format: nodes by id."""
 
@@ -40,6 +59,12 @@ def workflow(name: str) -> Graph:
     for node in graph.values():
         if "steps" in node["inputs"]:
             node["inputs"]["steps"] = STEPS
+    return graph
+
+
+def template(title: str) -> dict[str, Any]:
+    """One of the workflows that ship, as the editor opens it."""
+    graph: dict[str, Any] = json.loads((ROOT / "workflows" / f"{title}.json").read_text("utf-8"))
     return graph
 
 

@@ -1,10 +1,10 @@
 """Images of graphs as ComfyUI's editor shows them, in the first ComfyUI that COMFYUI_PATH names. Needs Chromium.
 
-    python tests/host/images.py
+    python tests/host/screenshots.py
 
-Writes docs/images/graph.png (the quickstart after a run) and, for the template browser, an image of every workflow
-that needs published weights: it has no clip to show. FIRSTFRAME_PACKS names a folder with other packs, for the
-workflow with AnimateDiff-Evolved and IPAdapter_plus.
+Writes docs/images/graph.png (the first template after a run) and, for the template browser, an image of every
+workflow: four frames of what it makes, or its graph where it needs published weights. FIRSTFRAME_PACKS names a folder
+with other packs, for the workflow with AnimateDiff-Evolved and IPAdapter_plus.
 """
 
 from __future__ import annotations
@@ -34,12 +34,6 @@ BOX = """() => {
 }"""
 
 
-def opened(name: str) -> dict[str, Any]:
-    """A workflow as the editor opens it."""
-    graph: dict[str, Any] = json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8"))
-    return graph
-
-
 def name_files(base: Path, graphs: list[dict[str, Any]]) -> None:
     """Empty files with the names that graphs ask for: else the editor marks them as missing."""
     values = [value for graph in graphs for node in graph["nodes"] for value in node.get("widgets_values") or ()]
@@ -65,34 +59,58 @@ def taken(editor: Any) -> Any:
 def main(host: Path) -> None:
     """Runs in the overlay's Python."""
     from browser import chromium, editor
-    from harness import running_server
+    from harness import START, TITLES, running_server, template
 
     packs = Path(os.environ["FIRSTFRAME_PACKS"]) if "FIRSTFRAME_PACKS" in os.environ else None
-    bare = [
-        file.stem for file in (ROOT / "workflows").glob("*.json") if "FirstFrameLoadTinyModel" not in file.read_text()
-    ]
-    names = [name for name in bare if packs or name != "animatediff_evolved"]
+    made = {title: name for name, title in TITLES.items() if "FirstFrameLoadTinyModel" in json.dumps(template(title))}
+    names = [title for title in TITLES.values() if title not in made and (packs or "Evolved" not in title)]
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         base = Path(folder) / "base"
-        name_files(base, [opened(name) for name in names])
+        name_files(base, [template(name) for name in names])
         more = [packs / name for name in PACKS] if packs else []
         with running_server(host, base, more) as server, editor(browser, server, base, scale=2) as shown:
             shown.page.evaluate("() => app.extensionManager.command.execute('Workspace.ToggleFocusMode')")
             for name in names:
-                shown.open(opened(name))
+                shown.open(template(name))
                 if covered := shown.overlaps():
                     print(f"{name}: {covered} lie on each other")
                 image = taken(shown)
                 image.thumbnail((512, 512))
-                image.save(ROOT / "workflows" / f"{name}.jpg", quality=85)
+                image.save(of_template(name), quality=85)
             image_of_run(shown).save(ROOT / "docs" / "images" / "graph.png", optimize=True)
+            for title, name in made.items():
+                graph = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
+                four_frames(server.output_files(server.run(graph))[0]).save(of_template(title), quality=90)
+            (started,) = (base / "output" / "video").glob("FirstFrame_00001*.mp4")
+            four_frames(started).save(of_template(START), quality=90)
+
+
+def of_template(title: str) -> Path:
+    """Where the template browser looks for a workflow's image."""
+    return ROOT / "workflows" / f"{title}.jpg"
+
+
+def four_frames(clip: Path) -> Any:
+    """The first frame of a clip, the last one, and two between them, as a square of 512 pixels."""
+    import imageio_ffmpeg
+    from PIL import Image
+
+    reader = imageio_ffmpeg.read_frames(str(clip))
+    width, height = next(reader)["size"]
+    frames = [Image.frombytes("RGB", (width, height), frame) for frame in reader]
+    square = Image.new("RGB", (512, 512))
+    for place in range(4):
+        frame = frames[place * (len(frames) - 1) // 3].resize((254, 254), Image.Resampling.LANCZOS)
+        square.paste(frame, (258 * (place % 2), 258 * (place // 2)))
+    return square
 
 
 def image_of_run(editor: Any) -> Any:
-    """The quickstart with its video, in 256 colours."""
+    """The first template with its video, in 256 colours."""
+    from harness import START, template
     from PIL.Image import Dither, Quantize
 
-    editor.open(opened("quickstart"))
+    editor.open(template(START))
     editor.page.evaluate("() => app.queuePrompt(0)")
     editor.page.wait_for_function("() => window.ended", timeout=0)
     editor.page.wait_for_function("() => document.querySelector('video')?.readyState >= 2")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
@@ -13,7 +12,7 @@ import pytest
 from comfyui_firstframe_pack.firstframe.weights.hub.hints import how_to_get
 from compatibility import version
 from conftest import HOST
-from harness import ROOT, RUN_SECONDS, STEPS, Graph, Server, running_server
+from harness import ROOT, RUN_SECONDS, START, STEPS, TITLES, Graph, Server, running_server, template
 from run import BROWSERS, find_browser
 from test_workflows import NAMES, opened_and_queued
 
@@ -99,7 +98,7 @@ def shared(new_editor: NewEditor) -> Iterator[Editor]:
 
 def shipped(name: str) -> dict[str, Any]:
     """A workflow as the editor opens it, with a few steps."""
-    graph = json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8"))
+    graph = template(TITLES[name])
     for node in graph["nodes"]:
         if node["type"] == "KSampler":
             node["widgets_values"][2] = STEPS
@@ -108,7 +107,7 @@ def shipped(name: str) -> dict[str, Any]:
 
 def test_the_template_browser_lists_all_workflows_with_their_images(opened: Editor) -> None:
     cards = opened.templates()
-    assert sorted(cards.locator("h3").all_inner_texts()) == NAMES
+    assert sorted(cards.locator("h3").all_inner_texts()) == sorted([START, *TITLES.values()])
     for number, card in enumerate(cards.all()):
         card.scroll_into_view_if_needed()  # only then is its image loaded; a card without one has the editor's own
         image = card.locator("img[src^='blob:']")
@@ -118,7 +117,7 @@ def test_the_template_browser_lists_all_workflows_with_their_images(opened: Edit
 
 
 def test_quickstart_opens_runs_plays_and_comes_back_from_its_file(opened: Editor, shown: Server) -> None:
-    opened.open_template("quickstart")
+    opened.open_template(TITLES["quickstart"])
     assert opened.problems() == opened.alerts() == []
     assert opened.page.get_by_test_id("error-overlay").count() == 0
     opened.image("quickstart")
@@ -154,7 +153,7 @@ def bare(graph: dict[str, Any]) -> Any:
 def test_every_workflow_opens_and_queues_what_its_other_format_says(shared: Editor, shown: Server, name: str) -> None:
     nodes = shown.get("object_info")
     _, expected = opened_and_queued(name, nodes)
-    shared.open(json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8")))
+    shared.open(template(TITLES[name]))
     shared.image(f"workflow_{name}")
     assert shared.problems() == shared.alerts() == shared.overlaps() == []
     assert {id: without_defaults(node, nodes) for id, node in shared.queued().items()} == {

@@ -11,7 +11,7 @@ import torch
 from comfyui_firstframe_pack.firstframe.clips.reference import prepare_image
 from comfyui_firstframe_pack.firstframe.clips.video import read_clip
 from comfyui_firstframe_pack.nodes.load import EXAMPLE_IMAGE
-from harness import ROOT, Graph, Server, workflow
+from harness import ROOT, START, TITLES, Graph, Server, template, workflow
 
 pytestmark = pytest.mark.feature("Workflows that ship")
 
@@ -29,10 +29,11 @@ PUBLISHED = {  # need published weights: test_published_workflows.py runs all bu
     "community_models",
     "controlnet",
     "animatediff_evolved",
+    "sdxl",
     "wan_dual_guidance",
 }
 WITH_OTHER_PACKS = {"animatediff_evolved"}
-NAMES = sorted(file.stem for file in (ROOT / "workflows").glob("*.json"))
+NAMES = sorted(TITLES)
 NOTES = {"MarkdownNote", "Note"}
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 
@@ -69,11 +70,13 @@ def _widget_values(info: dict[str, Any], values: list[Any]) -> list[tuple[str, A
 def test_these_are_all() -> None:
     queued = sorted(file.stem for file in (ROOT / "workflows" / "api").glob("*.json"))
     assert NAMES == queued == sorted([*FRAMES, *PUBLISHED])
+    listed = sorted(file.stem for file in (ROOT / "workflows").glob("*.json"))
+    assert listed == sorted([START, *TITLES.values()]) and listed[0] == START
 
 
 def opened_and_queued(name: str, nodes: dict[str, Any]) -> tuple[Graph, Graph]:
     """A workflow in both of its formats, the first turned into the second."""
-    opened = json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8"))
+    opened = template(TITLES[name])
     queued = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
     bare = {id: {"class_type": node["class_type"], "inputs": node["inputs"]} for id, node in queued.items()}
     if foreign := {node["class_type"] for node in bare.values()} - set(nodes):

@@ -39,6 +39,13 @@ def test_a_dry_run_lists_every_job_and_makes_nothing(run: Callable[..., Any], tm
     assert len(names) == 12 and not (tmp_path / "out").exists()
 
 
+def test_prompts_on_the_command_line_come_first(run: Callable[..., Any]) -> None:
+    result = run("--dry-run", "--prompt", "a heart", "--seed", "4")
+    names = listed(result)
+    assert len(names) == 2 * 3 and {name.split("_")[1] for name in names} == {"p001", "p002", "p003"}
+    assert {line.split(maxsplit=3)[3] for line in result.stdout.splitlines()} == {"a heart", "a fish", "a star"}
+
+
 def test_a_dry_run_knows_what_is_done(run: Callable[..., Any], tmp_path: Path) -> None:
     name = listed(run("--dry-run"))[0]
     with Manifest(tmp_path / "out" / "manifest.jsonl") as manifest:

@@ -70,7 +70,7 @@ class AdapterPatches:
     """The host's patches around a self-attention. ``extra`` is one and the same dictionary in all of them.
 
     Attributes:
-        kept: what the base's own ``to_k`` and ``to_v`` made, from :func:`projections_kept`.
+        kept: what the base's own ``to_k`` and ``to_v`` made, from `projections_kept`.
     """
 
     unet: UNetModel

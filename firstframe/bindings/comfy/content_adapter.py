@@ -18,8 +18,8 @@ class ContentAdapter:
     """What is behind a CONTENT_ADAPTER.
 
     Attributes:
-        resampler: a :class:`~firstframe.modules.image_prompt.Resampler`.
-        projections: an :class:`~firstframe.modules.image_prompt.ImageTokenAdapter`.
+        resampler: a `Resampler`.
+        projections: an `ImageTokenAdapter`.
     """
 
     resampler: ModelPatcher

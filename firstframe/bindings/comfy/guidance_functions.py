@@ -25,7 +25,7 @@ class GuidanceStep:
     strongest branch that is evaluated, *full*, and ``negative`` the weakest, whatever the scales are.
 
     Functions that combine the pair (pre-CFG functions such as APG, TCFG and FreSca, and CFG functions such as
-    RescaleCFG) receive :attr:`effective_negative` in place of ``negative``: between it and ``positive``, plain
+    RescaleCFG) receive `effective_negative` in place of ``negative``: between it and ``positive``, plain
     guidance gives the result of both scales. Functions that run after guidance (SAG, PAG, CFG-Zero*) receive
     ``negative`` itself, since they may evaluate the model on its conditioning again. With equal scales the two are
     the same, and so is the result of plain guidance with these functions.

@@ -103,7 +103,7 @@ class HeldImage:
         return noisy[:, :, : self._length]
 
     def whole(self, denoised: Tensor) -> Tensor:
-        """What is predicted from :meth:`hidden`, with the guides behind it."""
+        """What is predicted from `hidden`, with the guides behind it."""
         return torch.cat([denoised, self.latent[:, :, self._length :]], dim=2)
 
     def soft(self, x: Tensor, sigma: Tensor, detail: float) -> Tensor:

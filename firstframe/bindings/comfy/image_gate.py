@@ -74,7 +74,7 @@ def only_seeing(rows: Tensor, seeing: Seeing | None) -> Tensor:
 
 
 def zero_elsewhere(rows: Tensor, seeing: Seeing | None) -> Tensor:
-    """The inverse of :func:`only_seeing`: rows of all clips, zero where a clip does not see the image."""
+    """The inverse of `only_seeing`: rows of all clips, zero where a clip does not see the image."""
     if seeing is None:
         return rows
     clips = iter(rows.chunk(sum(seeing)))

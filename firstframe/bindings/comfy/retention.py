@@ -13,6 +13,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...clips.reference import Reference
+from ...errors import check_finite
 from ...modules.retention import RetentionBranch, RetentionConfig
 from ...sampling.strength import StrengthSchedule
 from ...shapes import unfold_frames
@@ -88,7 +89,7 @@ class RetentionControl(ControlBase):
     def _residuals(
         self, latents: Tensor, timestep: Tensor, texts: Sequence[Tensor], num_frames: int
     ) -> Sequence[Tensor]:
-        """Of clips that see the image, in the branch's own type. ``texts`` are those of :meth:`_texts`."""
+        """Of clips that see the image, in the branch's own type. ``texts`` are those of `_texts`."""
         branch: RetentionBranch = self.branch.model
         clips = unfold_frames(latents.to(compute_dtype(self.branch)), num_frames)
         features = self.once(clips.device, lambda: branch.encode(self.image.to(clips)))
@@ -125,7 +126,7 @@ class RetentionControl(ControlBase):
         super().pre_run(model, percent_to_timestep_function)
         config: RetentionConfig = self.branch.model.config
         check_fits(model, config.down_sites, motion_width, "the retention branch")
-        check_text(model, config.unet.cross_attention_dim, "the retention branch")
+        check_text(model, config.unet, "the retention branch")
         self.model_sampling = model.model_sampling
 
     def cleanup(self) -> None:
@@ -177,6 +178,8 @@ def apply_retention(
     One and the same object stands in all of them where they had the same control before, or the host would not put
     them into one call.
     """
+    for name, number in {"strength": strength, "start_percent": start_percent, "end_percent": end_percent}.items():
+        check_finite(f"the {name} of the retention branch", number)
     of_previous: dict[Any, RetentionControl] = {}
 
     def control_after(previous: Any) -> RetentionControl:

@@ -1,7 +1,7 @@
 """Image-to-video on a plain ``diffusers.UNet2DConditionModel``, without ComfyUI.
 
-The UNet is called with frames as batch, ``(B*F, C, H, W)``; :func:`inject` makes it treat every ``F``
-rows as a clip, :func:`sample` makes a clip from an image, a prompt, or both.
+The UNet is called with frames as batch, ``(B*F, C, H, W)``; `inject` makes it treat every ``F``
+rows as a clip, `sample` makes a clip from an image, a prompt, or both.
 """
 
 from __future__ import annotations

@@ -13,13 +13,15 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ...clips.color import match_color
+from ...clips.exact import exact_first_frame
 from ...clips.extend import check_among_last
-from ...clips.reference import Fit, check_size, prepare_image
+from ...clips.overlap import check_overlap
+from ...clips.reference import Fit, Reference, check_size, prepare_image
 from ...errors import FirstFrameError
 from ...sampling.guidance import PASSES, DualGuidance
 from ...sampling.prior import MOTION, Knobs
 from .injection import PartScales
-from .pipeline import VideoModel, animate_sequence, reference_of, sample_clip
+from .pipeline import VideoModel, animate_sequence, continue_sequence, decode_clip, reference_of, sample_latents
 from .settings import Progress, SamplingSettings
 
 Watch = Callable[[str], AbstractContextManager[Progress | None]]
@@ -43,9 +45,13 @@ class Animation:
         passes: where both scales hold: "full" or "economical".
         parallel, rescale: as in :class:`~firstframe.sampling.guidance.DualGuidance`.
         among_last: the next clip starts with the sharpest of so many last frames.
+        overlap: the next clip begins with so many last frames, as latents; 0: with the last image alone.
         width, height: pixels, multiples of 8.
         fit: how the image is brought to that size.
         color_match: whether the colours of all frames are held to the image's.
+        exact: whether frame 0 is the image itself, as :func:`firstframe.clips.exact.exact_first_frame` makes it. Not
+            where the branch alone makes the first frame.
+        scale_blur: whether the prior's blur is scaled with the latent's size.
 
     Raises:
         FirstFrameError: a value is out of its range, before anything is loaded.
@@ -71,10 +77,13 @@ class Animation:
     parallel: float = 1.0
     rescale: float = 0.0
     among_last: int = 1
+    overlap: int = 0
     width: int = 512
     height: int = 512
     fit: Fit = "cover"
     color_match: bool = False
+    exact: bool = True
+    scale_blur: bool = True
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -87,6 +96,8 @@ class Animation:
         settings, _ = self.settings, self.scales  # refuse what they refuse
         if len(self.prompts) > 1:
             check_among_last(self.among_last, settings.num_frames)
+        if self.overlap:
+            check_overlap(self.overlap, settings.num_frames)
 
     def prepare(self, image: Tensor | Image | str | Path) -> Tensor:
         """An image of any kind in the clip's size, (1, 3, H, W) in [0, 1]. Raises ImageError."""
@@ -105,6 +116,7 @@ class Animation:
             prior.start_time,
             guidance=self._guidance,
             size=(self.height, self.width),
+            scale_blur=self.scale_blur,
         )
 
     @property
@@ -147,13 +159,25 @@ def animate_image(
         Frames (F, H, W, 3) in [0, 1] on the CPU.
     """
 
-    def animated(first: Tensor, prompt: str, settings: SamplingSettings) -> Tensor:
-        reference = reference_of(model, first, encode=animation.adapter or not animation.retention)
+    held = animation.adapter or not animation.retention
+    start = image[0].movedim(0, -1)
+
+    def sampled(reference: Reference, prompt: str, settings: SamplingSettings) -> Tensor:
         with watch(prompt) as progress:
-            negative = animation.negative
-            return sample_clip(
-                model, prompt, settings, reference, animation.scales, negative=negative, progress=progress
+            return sample_latents(
+                model, prompt, settings, reference, animation.scales, negative=animation.negative, progress=progress
             )
 
-    clip = animate_sequence(animated, image, animation.prompts, animation.settings, animation.among_last)
-    return match_color(clip, image[0].movedim(0, -1)) if animation.color_match else clip
+    def animated(first: Tensor, prompt: str, settings: SamplingSettings) -> Tensor:
+        clip = decode_clip(model, sampled(reference_of(model, first, encode=held), prompt, settings))
+        return finished(clip, first[0].movedim(0, -1))
+
+    def finished(clip: Tensor, first: Tensor) -> Tensor:
+        coloured = match_color(clip, start) if animation.color_match else clip
+        return exact_first_frame(coloured, first) if animation.exact and held else coloured
+
+    prompts, settings = animation.prompts, animation.settings
+    if not animation.overlap:
+        return animate_sequence(animated, image, prompts, settings, animation.among_last)
+    reference = reference_of(model, image, encode=held)
+    return finished(continue_sequence(model, sampled, reference, prompts, settings, animation.overlap), start)

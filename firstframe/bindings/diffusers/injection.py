@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from math import isfinite
 from types import TracebackType
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from ...errors import FirstFrameError
+from ...errors import check_finite
 from ...modules.i2v_adapter import I2VAdapter
 from ...modules.image_prompt import ImageTokenAdapter
 from ...modules.motion import MotionModule
@@ -37,8 +36,7 @@ class PartScales:
 
     def __post_init__(self) -> None:
         for name, scale in asdict(self).items():
-            if not isfinite(scale):
-                raise FirstFrameError(f"the strength of {name} must be a finite number, got {scale}")
+            check_finite(f"the strength of {name}", scale)
 
 
 AS_TRAINED = PartScales()
@@ -46,7 +44,7 @@ AS_TRAINED = PartScales()
 
 @dataclass(frozen=True)
 class Parts:
-    """What :func:`~firstframe.bindings.diffusers.sample` attaches to a UNet."""
+    """What `sample` attaches to a UNet."""
 
     motion: MotionModule | None = None
     adapter: I2VAdapter | None = None
@@ -64,7 +62,7 @@ class Retention(NamedTuple):
 
 @dataclass
 class Injection:
-    """What :func:`inject` attached. All but the UNet, motion, adapter and image tokens may be changed between calls.
+    """What `inject` attached. All but the UNet, motion, adapter and image tokens may be changed between calls.
 
     A scale of 0 takes the part out of the computation, bit for bit; without ``sees_image`` all parts but the motion
     module are out. ``clean_frames`` are those whose keys and values the adapter's attention reads. ``positions`` are
@@ -87,7 +85,7 @@ class Injection:
     _handles: list[RemovableHandle] = field(default_factory=list, repr=False)
 
     def attach(self, handles: Iterator[RemovableHandle]) -> None:
-        """Keep the handles of hooks, for :meth:`eject`."""
+        """Keep the handles of hooks, for `eject`."""
         self.unet.__dict__[ATTACHED] = self
         self._handles.extend(handles)
 

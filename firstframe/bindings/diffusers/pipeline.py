@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from ...clips.extend import check_among_last, join_clips, split_at_best
+from ...clips.overlap import check_overlap, continued, join_overlapping
 from ...clips.reference import ImageFeatures, Reference
 from .injection import Parts, PartScales
 from .sampling import sample
@@ -86,9 +87,26 @@ def sample_clip(
     Returns:
         Frames (F, H, W, 3) in [0, 1] on the CPU.
     """
+    return decode_clip(
+        model, sample_latents(model, prompt, settings, reference, scales, negative=negative, progress=progress)
+    )
+
+
+@torch.inference_mode()
+def sample_latents(
+    model: VideoModel,
+    prompt: str,
+    settings: SamplingSettings,
+    reference: Reference | None = None,
+    scales: PartScales = ADAPTER,
+    *,
+    negative: str = "",
+    progress: Progress | None = None,
+) -> Tensor:
+    """The latents (1, C, F, h, w) of a clip, at the UNet's scale; everything else as in `sample_clip`."""
     prompts = model.prompts(prompt, negative, _features(reference, settings))
     with model.sampling():
-        latents = sample(
+        return sample(
             model.unet,
             replace(model.parts, scales=scales),
             prompts,
@@ -98,7 +116,6 @@ def sample_clip(
             latent_scale=model.latent_scale,
             progress=progress,
         )
-    return decode_clip(model, latents)
 
 
 def _features(reference: Reference | None, settings: SamplingSettings) -> ImageFeatures | None:
@@ -154,6 +171,43 @@ def animate_sequence(
             image = last.movedim(-1, 1)
         clips.append(animated(image, prompt, own))
     return join_clips(clips)
+
+
+@torch.inference_mode()
+def continue_sequence(
+    model: VideoModel,
+    sampled: Callable[[Reference, str, SamplingSettings], Tensor],
+    reference: Reference,
+    prompts: Sequence[str],
+    settings: SamplingSettings,
+    overlap: int,
+) -> Tensor:
+    """Join a clip for each prompt into one. Each begins with the last ``overlap`` frames of the one before, as latents.
+
+    Args:
+        model: decodes the clips.
+        sampled: makes the latents (1, C, F, h, w) of a clip from a reference, a prompt and settings.
+        reference: the first clip's.
+        prompts: one for each clip.
+        settings: of all clips; the seed rises by one from clip to clip.
+        overlap: how many frames two neighbours have in common.
+
+    Returns:
+        Frames (F, H, W, 3) in [0, 1].
+
+    Raises:
+        FirstFrameError: before anything is sampled, where the last seed or ``overlap`` is out of its range.
+    """
+    each = [replace(settings, seed=settings.seed + index) for index in range(len(prompts))]
+    check_overlap(overlap, settings.num_frames)
+    clips: list[Tensor] = []
+    for prompt, own in zip(prompts, each, strict=True):
+        latents = sampled(reference, prompt, own)
+        clips.append(decode_clip(model, latents))
+        reference = replace(
+            continued(latents[0].movedim(1, 0) / model.latent_scale, clips[-1], overlap), features=reference.features
+        )
+    return join_overlapping(clips, overlap)
 
 
 @torch.inference_mode()

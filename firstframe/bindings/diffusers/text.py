@@ -32,7 +32,7 @@ def text_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def build_text_encoder(state: Mapping[str, Tensor]) -> CLIPTextModel:
-    """The text encoder of ``state`` as :func:`text_tensors` returns it; its sizes are read off the shapes."""
+    """The text encoder of ``state`` as `text_tensors` returns it; its sizes are read off the shapes."""
     vocabulary, width = state["embeddings.token_embedding.weight"].shape
     config = CLIPTextConfig(
         vocab_size=vocabulary,

@@ -41,7 +41,7 @@ def write_clip(
             one has its last row or column repeated once, nothing is cropped.
         fps: frames per second, 0.01 to 500; a gif counts in hundredths of a second, a webp in thousandths.
         metadata: text put into the file under its names (a gif: as JSON in a comment). ComfyUI reads `workflow` and
-            `prompt` from mp4, webm, webp and png. See :func:`.metadata.storable` for what no file can hold.
+            `prompt` from mp4, webm, webp and png. See `.metadata.storable` for what no file can hold.
         crf: quality of mp4 (0..51) and webm (0..63), 0 is best; None takes the format's own.
         format: one of FORMATS, where the suffix alone does not say it.
         sound: for mp4 and webm; cut, or followed by silence, so that it lasts as long as the frames.

@@ -63,7 +63,7 @@ class Cache:
     encoders: Encoders
 
     def load(self, sample: Sample) -> Encoded:
-        """What :meth:`fill` wrote."""
+        """What `fill` wrote."""
         clip = load_file(self._clip_file(sample))
         return Encoded(clip["latents"].float(), self.text(sample.source.caption), clip["image"])
 

@@ -55,7 +55,7 @@ def _row(sample: Sample) -> torch.Tensor:
 
 
 def write_sheet(plan: Plan, file: Path) -> Path:
-    """Write :func:`sheet`."""
+    """Write `sheet`."""
     file.parent.mkdir(parents=True, exist_ok=True)
     sheet(plan).save(file)
     return file
