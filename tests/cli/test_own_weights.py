@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from firstframe.bindings.diffusers import Prompts, pipeline
+from firstframe.bindings.diffusers.animate import Animation, animate_image
 from firstframe.bindings.diffusers.models import ModelFiles, load_model
 from firstframe.cli.app import app
 from firstframe.cli.model_options import parse_lora
@@ -114,6 +116,25 @@ def test_offloading_brings_one_network_at_a_time(files: Path, monkeypatch: pytes
         *["CLIPTextModel"] * 2, *["AutoencoderKL"] * 2, "UNet2DConditionModel", "MotionModule", "MotionModule",
         "UNet2DConditionModel",
     ]  # fmt: skip
+
+
+def test_what_the_negative_prompt_is_told_of_the_image(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of none under plain guidance, as IP-Adapter; of the image under dual guidance, as FirstFrame Sampler."""
+    named = {"content_adapter": "content", "projections": "tokens", "clip_vision": "vision"}
+    parts = {name: files / f"{stem}.safetensors" for name, stem in named.items()}
+    model = load_model(ModelFiles(files / "checkpoint.safetensors", files / "motion.safetensors", **parts))
+    told: list[Prompts] = []
+
+    def sample(unet: Any, parts: Any, prompts: Prompts, *_: Any, **__: Any) -> torch.Tensor:
+        told.append(prompts)
+        return torch.zeros(1, 4, 3, 8, 8)
+
+    monkeypatch.setattr(pipeline, "sample", sample)
+    for image_scale in (None, 1.0):
+        animation = Animation(("x",), frames=3, steps=1, width=64, height=64, image_scale=image_scale)
+        animate_image(model, animation.prepare(files / "image.png"), animation)
+    tokens = [(prompts.text[:, 77:], prompts.negative[:, 77:]) for prompts in told]
+    assert not torch.allclose(*tokens[0]) and torch.equal(*tokens[1]) and tokens[0][0].shape == (1, 4, 64)
 
 
 def test_the_branchs_own_motion_module(files: Path, tmp_path: Path) -> None:

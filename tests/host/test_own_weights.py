@@ -101,6 +101,7 @@ def by_command(
     animation = Animation(
         (PROMPT,), NEGATIVE, frames, STEPS, seed=SEED, start=start, adapter="adapter" in parts,
         retention="retention" in parts, image_scale=scales[0], text_scale=scales[1], width=SIDE, height=SIDE,
+        exact=False, scale_blur=False,  # as the nodes by themselves
     )  # fmt: skip
     return animate_image(model, animation.prepare(image()), animation)
 
