@@ -96,7 +96,7 @@ def verify(
     verdicts: Counter[str] = Counter()
     for entry, path in _named_files(files) if files else _installed(models_dir):
         try:
-            verdict = check(entry, path).verdict
+            verdict: str = check(entry, path).verdict
             typer.echo(f"{verdict:9} {path}")
         except (WeightsError, OSError) as error:
             verdict = "wrong"
