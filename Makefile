@@ -6,7 +6,11 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TORCH ?= 2.13.0
 GPU := $(shell nvidia-smi -L 2>/dev/null)
 
-.PHONY: check demo test test-host locales lint types clean
+MINUTES ?= 30
+JOBS ?= 1000
+KILLS ?= 20
+
+.PHONY: check demo test test-host fuzz soak locales lint types clean
 
 demo: $(BIN)/.standalone
 	$(BIN)/firstframe animate firstframe/tiny/example.png --prompt "a yellow star moves right quickly, still camera" -o demo/demo.mp4
@@ -17,6 +21,13 @@ test: $(BIN)/.test
 
 test-host: $(BIN)/.test
 	$(BIN)/python tests/host/run.py
+
+fuzz: $(BIN)/.test  # new cases each time; a crash prints how to repeat it
+	$(BIN)/python tests/fuzz/campaign.py --minutes $(MINUTES)
+	FIRSTFRAME_FUZZ=$(MINUTES) $(BIN)/python tests/host/run.py -k test_fuzz_nodes -s
+
+soak: $(BIN)/.test  # one ComfyUI server after another, for hours
+	$(BIN)/python tests/host/run.py --program tests/soak/soak.py --jobs $(JOBS) --kills $(KILLS)
 
 locales: $(BIN)/.test  # locales/en, from what the nodes say of themselves; locales/zh is written by hand
 	FIRSTFRAME_FREEZE=1 $(BIN)/python tests/host/run.py -k test_english_is_what_the_nodes_say

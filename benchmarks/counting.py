@@ -25,6 +25,7 @@ GATHER = {"embedding", "gather", "index", "index_select"}
 
 READ_BY_CPU = "read by the CPU"
 BOOLEAN_INDEX, DOWNLOAD, UPLOAD = "index by booleans", "copy to the CPU", "copy to the card"
+SENT = "sent to the CPU, which does not wait"
 ATTENTION = "attention"
 KINDS = {
     "matrix product": ("mm", "addmm", "bmm", "baddbmm"),
@@ -172,7 +173,8 @@ def _operation(function: Any, name: str, args: Any, kwargs: Any, out: Any) -> Op
         read += min(written, memory(inputs[:1])) - memory(inputs[:1])
     count = flop_registry.get(function.overloadpacket)
     flops = 0 if count is None else count(*args, **kwargs, out_val=out)
-    return Operation(_title(name, inputs, outputs), flops, read, written, tuple(outputs[0].shape) if outputs else ())
+    title = SENT if name == "copy_" and outputs[0].is_cpu and args[2:] == (True,) else _title(name, inputs, outputs)
+    return Operation(title, flops, read, written, tuple(outputs[0].shape) if outputs else ())
 
 
 def _title(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> str:

@@ -75,7 +75,9 @@ class _KnownNumbers(TorchDispatchMode):
         return few and all(not isinstance(tensor, FakeTensor) or tensor in self.known for tensor in inputs)
 
     def _compute(self, function: Any, args: Any, kwargs: Any, out: Any) -> None:
-        args, kwargs = tree_map(self._on_cpu, (args, kwargs))
+        args, kwargs = tree_map(
+            self._on_cpu, (args, {**kwargs, "pin_memory": False} if "pin_memory" in kwargs else kwargs)
+        )
         with unset_fake_temporarily():
             numbers = function(*args, **kwargs)
         for fake, real in zip(tree_leaves(out), tree_leaves(numbers), strict=True):

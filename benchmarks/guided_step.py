@@ -1,11 +1,11 @@
-"""One guided step of Stable Diffusion 1.5 at its full size in ComfyUI, on fake tensors.
+"""One guided step of Stable Diffusion 1.5 or SDXL at its full size in ComfyUI, on fake tensors.
 
 Importing this imports the host: ``benchmarks/ledger.py`` does it in the host's environment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.modules.motion import MotionConfig, MotionModule
 from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.sampling.guidance import DualGuidance
-from firstframe.sites import SD15
+from firstframe.sites import SD15, SDXL, UNetConfig
 
 MEMORY = 2**40
 Sampler = TypeVar("Sampler", bound=comfy.samplers.Sampler)
@@ -41,6 +41,13 @@ MOTION = {
     "v1": MotionConfig(SD15.block_out_channels, SD15.layers_per_block, False, 24, pooled_unet_norms=True),
     "v2": MotionConfig(SD15.block_out_channels, SD15.layers_per_block, True, 32),
 }
+
+SDXL_MOTION = {
+    "AnimateDiff": MotionConfig(
+        SDXL.block_out_channels, SDXL.layers_per_block, False, 32, norm_over_frames=True, betas="animatediff_sdxl"
+    )
+}
+SDXL_POOLED = 1280
 
 
 @contextmanager
@@ -62,9 +69,9 @@ def a_card() -> Iterator[None]:
         yield
 
 
-def base_model() -> ModelPatcher:
-    """Stable Diffusion 1.5 as the host's MODEL, in 16 bit."""
-    config = host_config(SD15)
+def base_model(unet: UNetConfig = SD15) -> ModelPatcher:
+    """A full-size UNet as the host's MODEL, in 16 bit."""
+    config = host_config(unet)
     config.set_inference_dtype(HALF, None)
     with built_on_card():
         return ModelPatcher(config.get_model({}, device=CUDA), load_device=CUDA, offload_device=CUDA)
@@ -147,28 +154,33 @@ def dually_guided(model: ModelPatcher, prompts: list[Any]) -> comfy.samplers.CFG
     return guider
 
 
-def prompts() -> list[Any]:
+def prompts(unet: UNetConfig = SD15) -> list[Any]:
     """A positive and a negative CONDITIONING."""
-    return [[[torch.randn(1, 77, SD15.cross_attention_dim, device=CUDA), {}]] for _ in range(2)]
+    pooled = {"pooled_output": torch.randn(1, SDXL_POOLED, device=CUDA)} if unet.pooled_channels else {}
+    return [[[torch.randn(1, 77, unet.cross_attention_dim, device=CUDA), pooled]] for _ in range(2)]
 
 
 class Parts:
-    """Stable Diffusion 1.5 and all of our modules for it; use it inside :func:`a_card`."""
+    """A full-size model and all of our modules for it; use it inside :func:`a_card`.
 
-    def __init__(self, clip: Clip) -> None:
-        self.base = base_model()
-        self.motion = {version: motion_module(config) for version, config in MOTION.items()}
-        self.adapter = part(lambda: I2VAdapter(SD15.attention_sites, SD15.num_heads, HOST))
-        config = RetentionConfig(SD15, replace(MOTION["v2"], mid=False))
+    ``motion`` are motion modules by version. The adapter and the branch are beside the last of them.
+    """
+
+    def __init__(self, clip: Clip, unet: UNetConfig = SD15, motion: Mapping[str, MotionConfig] = MOTION) -> None:
+        self.base = base_model(unet)
+        self.motion = {version: motion_module(config) for version, config in motion.items()}
+        self.version = list(motion)[-1]
+        self.adapter = part(lambda: I2VAdapter(unet.attention_sites, unet.heads, HOST))
+        config = RetentionConfig(unet, replace(motion[self.version], mid=False))
         self.branch = part(lambda: RetentionBranch(config, HOST))
-        self.reference, self.prompts = clip.reference, prompts()
+        self.reference, self.prompts = clip.reference, prompts(unet)
 
     def moving(self, version: str) -> ModelPatcher:
         return apply_motion(self.base, self.motion[version], 1.0, "auto")
 
     @property
     def holding(self) -> ModelPatcher:
-        return hold_first_frame(self.moving("v2"), self.reference.latent)
+        return hold_first_frame(self.moving(self.version), self.reference.latent)
 
     @property
     def image_to_video(self) -> ModelPatcher:
@@ -202,8 +214,24 @@ GUIDERS: dict[str, Callable[[Parts], comfy.samplers.CFGGuider]] = {
 """What a step can be made of, by name."""
 
 
+SDXL_GUIDERS: dict[str, Callable[[Parts], comfy.samplers.CFGGuider]] = {
+    "SDXL": GUIDERS["base"],
+    "SDXL, motion": lambda parts: guided(parts.moving("AnimateDiff"), parts.prompts),
+    "SDXL, motion + adapter": GUIDERS["motion v2 + adapter"],
+    "SDXL, motion + adapter, fast": GUIDERS["motion v2 + adapter, fast"],
+    "SDXL, motion + adapter + retention": GUIDERS["motion v2 + adapter + retention"],
+    "SDXL, motion + adapter, dual guidance": GUIDERS["motion v2 + adapter, dual guidance"],
+}
+"""The same for SDXL."""
+
+
 def count_steps(clip: Clip, ways: Iterable[str]) -> dict[str, Ledger]:
-    """A guided step in each of the ways."""
+    """A guided step in each of the ways, all of Stable Diffusion 1.5 or all of SDXL."""
+    ways = list(ways)
+    if ways[0] in SDXL_GUIDERS:
+        with a_card():
+            sdxl = Parts(clip, SDXL, SDXL_MOTION)
+            return {way: run_through(SDXL_GUIDERS[way](sdxl), clip, OneEvaluation()).ledger for way in ways}
     with a_card():
         parts = Parts(clip)
         return {way: run_through(GUIDERS[way](parts), clip, OneEvaluation()).ledger for way in ways}

@@ -1,13 +1,14 @@
 """What one guided step does, counted without a GPU and without weights: operations, FLOPs and bytes.
 
     python benchmarks/ledger.py --card "RTX 4090" --size 512 --frames 16 --out benchmarks/results
+    python benchmarks/ledger.py --model sdxl --size 1024 --out benchmarks/results
 
-Stable Diffusion 1.5 at its full size in ComfyUI (found as tests/host/run.py finds it; its PyTorch has to be a build
-with CUDA, a card is not needed), in 16 bit, with motion module, I2V adapter and retention branch. Tensors only claim to
-be on a card. AnimateDiff-Evolved's motion modules stand beside ours where FIRSTFRAME_PACKS (default ~/comfy/packs) has
-that pack. Fused attention is one operation. Each operation takes at best the longer of its bytes through the card's
-bandwidth and its FLOPs through the card's FLOP/s; the sum is the roofline time. Every run counts the same.
-Writes ledger.json and ledger.md. How to read them: docs/performance.md.
+Stable Diffusion 1.5, or SDXL, at its full size in ComfyUI (found as tests/host/run.py finds it; its PyTorch has to be
+a build with CUDA, a card is not needed), in 16 bit, with motion module, I2V adapter and retention branch. Tensors only
+claim to be on a card. AnimateDiff-Evolved's motion modules stand beside ours where FIRSTFRAME_PACKS (default
+~/comfy/packs) has that pack. Fused attention is one operation. Each operation takes at best the longer of its bytes
+through the card's bandwidth and its FLOPs through the card's FLOP/s; the sum is the roofline time. Every run counts the
+same. Writes ledger.json and ledger.md, or ledger_sdxl.json and ledger_sdxl.md. How to read them: docs/performance.md.
 """
 
 from __future__ import annotations
@@ -31,12 +32,23 @@ CONFIGS = (
     "motion v2 + adapter + retention",
     "motion v2 + adapter, dual guidance",
 )
+SDXL_CONFIGS = (
+    "SDXL",
+    "SDXL, motion",
+    "SDXL, motion + adapter",
+    "SDXL, motion + adapter, fast",
+    "SDXL, motion + adapter + retention",
+    "SDXL, motion + adapter, dual guidance",
+)
 OF_EVOLVED = ("AnimateDiff-Evolved v1", "AnimateDiff-Evolved v2")
 ADDED = (
     ("motion v2", "base"),
     ("motion v2 + adapter", "motion v2"),
     ("motion v2 + adapter, fast", "motion v2"),
     ("motion v2 + adapter + retention", "motion v2 + adapter"),
+    ("SDXL, motion", "SDXL"),
+    ("SDXL, motion + adapter", "SDXL, motion"),
+    ("SDXL, motion + adapter + retention", "SDXL, motion + adapter"),
 )
 """What is shown operation by operation: the first less the second."""
 
@@ -125,7 +137,9 @@ def as_markdown(report: dict[str, Any], cards: list[Card]) -> str:
 
 
 def measure(options: argparse.Namespace, cards: list[Card]) -> dict[str, Any]:
-    ledgers = count(options.size, options.frames, options.way or [*CONFIGS, *(OF_EVOLVED if EVOLVED.is_dir() else ())])
+    of_evolved = OF_EVOLVED if EVOLVED.is_dir() else ()
+    rows = SDXL_CONFIGS if options.model == "sdxl" else (*CONFIGS, *of_evolved)
+    ledgers = count(options.size, options.frames, options.way or rows)
     steps = {way: {"all": summary(ledger, cards), "by kind": by_kind(ledger, cards)} for way, ledger in ledgers.items()}
     added = {
         f"{more}, beyond {less}": by_name(ledgers[more] - ledgers[less], cards)
@@ -137,6 +151,7 @@ def measure(options: argparse.Namespace, cards: list[Card]) -> dict[str, Any]:
 
 def parse() -> argparse.Namespace:
     parser = arguments(__doc__)
+    parser.add_argument("--model", choices=("sd15", "sdxl"), default="sd15", help="default: %(default)s")
     parser.add_argument("--size", type=int, default=512, help="pixels of a side (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=16, help="frames of the clip (default: %(default)s)")
     parser.add_argument("--card", action="append", choices=CARDS, help="may be given several times; default: all")
@@ -155,7 +170,8 @@ def main() -> None:
     own = [Card("this card", options.bandwidth, options.flops)] if options.bandwidth and options.flops else []
     cards = own or [CARDS[name] for name in options.card or CARDS]
     report = measure(options, cards)
-    save(options.out, "ledger", report, as_markdown(report, cards), READING)
+    name = "ledger_sdxl" if options.model == "sdxl" else "ledger"
+    save(options.out, name, report, as_markdown(report, cards), READING)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from firstframe.tiny.pipeline import (
+    ADAPTER,
+    animate_sequence,
+    continue_sequence,
+    reference_of,
+    sample_clip,
+    sample_latents,
+)
 from kornia.color import rgb_to_lab
 from PIL import Image
 from torch import Tensor
@@ -23,14 +31,6 @@ from firstframe.clips.reference import Reference, prepare_image
 from firstframe.sampling.prior import MOTION
 from firstframe.tiny.config import SIZE
 from firstframe.tiny.model import TinyModel, load_tiny
-from firstframe.tiny.pipeline import (
-    ADAPTER,
-    animate_sequence,
-    continue_sequence,
-    reference_of,
-    sample_clip,
-    sample_latents,
-)
 
 ROOT = Path(__file__).resolve().parents[1]
 DIRECTIONS = ("right", "down", "left", "up")

@@ -14,10 +14,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from firstframe.bindings.diffusers import PartScales, SamplingSettings
+from firstframe.bindings.diffusers.pipeline import reference_of, sample_clip
 from firstframe.clips.reference import prepare_image
 from firstframe.clips.video import to_uint8
 from firstframe.tiny.model import TinyModel, load_tiny
-from firstframe.tiny.pipeline import reference_of, sample_clip
 from firstframe.tiny.scenes.target import Target, action_targets
 
 FILE = Path(__file__).parent / "images" / "actions.gif"

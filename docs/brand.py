@@ -13,10 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from firstframe.bindings.diffusers import SamplingSettings
+from firstframe.bindings.diffusers.pipeline import reference_of, sample_clip
 from firstframe.clips.reference import prepare_image
 from firstframe.tiny.config import SIZE
 from firstframe.tiny.model import load_tiny
-from firstframe.tiny.pipeline import reference_of, sample_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"

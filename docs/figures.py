@@ -23,6 +23,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from firstframe.bindings.diffusers import PartScales, SamplingSettings, inject
+from firstframe.bindings.diffusers.pipeline import reference_of, sample_clip
 from firstframe.bindings.diffusers.sampling import draw_noise
 from firstframe.modules.backend import scaled_dot_product_attention
 from firstframe.modules.i2v_adapter import I2VAdapter
@@ -31,7 +32,6 @@ from firstframe.sampling.schedule import Schedule
 from firstframe.shapes import fold_frames
 from firstframe.sites import Site
 from firstframe.tiny.model import TinyModel, load_tiny
-from firstframe.tiny.pipeline import reference_of, sample_clip
 from firstframe.tiny.scenes import render, sample_scene
 from firstframe.tiny.scenes.target import Target, held_out_targets
 

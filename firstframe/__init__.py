@@ -22,6 +22,9 @@ _HOMES = {
         "inject",
         "sample",
     ),
+    "bindings.diffusers.animate": ("Animation", "animate_image"),
+    "bindings.diffusers.models": ("ModelFiles", "load_model"),
+    "bindings.diffusers.pipeline": ("VideoModel", "animate_sequence", "reference_of", "sample_clip"),
     "clips.color": ("match_color",),
     "clips.extend": ("join_clips", "split_at_best"),
     "clips.reference": ("Reference", "prepare_image"),
@@ -38,7 +41,6 @@ _HOMES = {
     "sampling.strength": ("Curve", "StrengthSchedule"),
     "sites": ("SD15", "SDXL", "Site", "UNetConfig"),
     "tiny.model": ("TinyModel", "load_tiny"),
-    "tiny.pipeline": ("animate_sequence", "reference_of", "sample_clip"),
     "weights": ("I2V_ADAPTER", "IMAGE_TOKENS", "MOTION_MODULE", "RESAMPLER", "RETENTION", "load", "save"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

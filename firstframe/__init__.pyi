@@ -10,6 +10,14 @@ from .bindings.diffusers import (
     inject as inject,
     sample as sample,
 )
+from .bindings.diffusers.animate import Animation as Animation, animate_image as animate_image
+from .bindings.diffusers.models import ModelFiles as ModelFiles, load_model as load_model
+from .bindings.diffusers.pipeline import (
+    VideoModel as VideoModel,
+    animate_sequence as animate_sequence,
+    reference_of as reference_of,
+    sample_clip as sample_clip,
+)
 from .clips.color import match_color as match_color
 from .clips.extend import join_clips as join_clips, split_at_best as split_at_best
 from .clips.reference import Reference as Reference, prepare_image as prepare_image
@@ -26,11 +34,6 @@ from .sampling.schedule import Schedule as Schedule
 from .sampling.strength import Curve as Curve, StrengthSchedule as StrengthSchedule
 from .sites import SD15 as SD15, SDXL as SDXL, Site as Site, UNetConfig as UNetConfig
 from .tiny.model import TinyModel as TinyModel, load_tiny as load_tiny
-from .tiny.pipeline import (
-    animate_sequence as animate_sequence,
-    reference_of as reference_of,
-    sample_clip as sample_clip,
-)
 from .weights import (
     I2V_ADAPTER as I2V_ADAPTER,
     IMAGE_TOKENS as IMAGE_TOKENS,

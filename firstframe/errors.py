@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 
 class FirstFrameError(ValueError):
     """Anything that FirstFrame refuses."""
@@ -23,8 +25,18 @@ class ModelMismatchError(FirstFrameError):
     """Two parts that were not made for each other, for example an SD1.5 adapter and an SDXL model."""
 
 
+class NotFiniteError(FirstFrameError):
+    """A sampling whose values became NaN or infinite."""
+
+
 class InjectionError(FirstFrameError):
     """Attaching to a model that already has something attached."""
+
+
+def check_finite(name: str, number: float) -> None:
+    """Raises FirstFrameError where a number is NaN or infinite; ``name`` is what the message calls it."""
+    if not isfinite(number):
+        raise FirstFrameError(f"{name} must be a finite number, got {number}")
 
 
 def printable(text: str) -> str:

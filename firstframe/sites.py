@@ -116,8 +116,8 @@ class UNetConfig:
     @property
     def transformers(self) -> dict[Site, int]:
         """Layers with a spatial transformer, and how many transformer blocks it has."""
-        blocks = [depth * has_one for depth, has_one in zip(self._depths, self.attention, strict=True)]
-        found = {"down": blocks, "mid": self._depths[-1:], "up": blocks[::-1]}
+        blocks = [depth * has_one for depth, has_one in zip(self.depths_of_levels, self.attention, strict=True)]
+        found = {"down": blocks, "mid": self.depths_of_levels[-1:], "up": blocks[::-1]}
         sites = {site: found[site.stage][site.block] for site in self.motion_sites(mid=True)}
         return {site: number for site, number in sites.items() if number}
 
@@ -137,7 +137,8 @@ class UNetConfig:
         return heads(self.attention_sites, self.num_heads, self.head_channels)
 
     @property
-    def _depths(self) -> tuple[int, ...]:
+    def depths_of_levels(self) -> tuple[int, ...]:
+        """:attr:`depths`, whether it is given or not."""
         return self.depths or (1,) * len(self.attention)
 
 

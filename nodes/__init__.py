@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy_api.latest import ComfyExtension, io
 
+from ..firstframe.interrupt import INTERRUPT
 from . import (
     adapter,
     color,
     content,
+    exact,
     extend,
     folders,
     guidance,
@@ -19,6 +22,7 @@ from . import (
     retention,
     sampler,
     strength,
+    train,
     video,
     video_prior,
     windows,
@@ -31,6 +35,7 @@ class FirstFrame(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of the pack. Called once, when the host starts; their folders are registered then."""
         folders.register()
+        INTERRUPT.check = throw_exception_if_processing_interrupted
         return [
             load.LoadTinyModel,
             load.ExampleImage,
@@ -54,7 +59,10 @@ class FirstFrame(ComfyExtension):
             extend.ExtendClip,
             extend.JoinClips,
             color.ColorMatch,
+            exact.ExactFirstFrame,
             measure.Measure,
+            train.TrainAdapter,
+            train.TrainRetention,
             video.SaveVideo,
             load.LoadMotionAndAdapter,
         ]

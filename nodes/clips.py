@@ -8,6 +8,8 @@ from typing import Any
 from comfy_api.latest import Input, InputImpl, Types, io
 from torch import Tensor
 
+from ..firstframe.clips.images import rgb_frames
+
 Clip = Tensor | Input.Video
 
 
@@ -17,8 +19,8 @@ def clip_input(id: str, tooltip: str, optional: bool = False) -> io.Input:
 
 
 def frames_of(clip: Clip) -> Tensor:
-    """The frames (F, H, W, 3) of a clip in [0, 1]."""
-    return clip if isinstance(clip, Tensor) else clip.get_components().images
+    """The frames (F, H, W, 3) of a clip in [0, 1]. Raises ImageError where they are none."""
+    return rgb_frames(clip if isinstance(clip, Tensor) else clip.get_components().images)
 
 
 def as_video(frames: Tensor, fps: float, audio: dict[str, Any] | None = None) -> Input.Video:

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..firstframe.clips.color import match_color
+from ..firstframe.clips.images import rgb_frames
 from .aliases import search_aliases
 
 
@@ -34,4 +35,4 @@ class ColorMatch(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Tensor, picture: Tensor, official: bool) -> io.NodeOutput:
-        return io.NodeOutput(match_color(images[..., :3], picture[0, ..., :3], official))
+        return io.NodeOutput(match_color(rgb_frames(images), rgb_frames(picture)[0], official))

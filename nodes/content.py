@@ -28,7 +28,7 @@ class LoadContentAdapter(io.ComfyNode):
             display_name="Load Content Adapter",
             category="FirstFrame/load",
             **search_aliases("IP-Adapter Plus loader", "IPAdapter"),
-            description="IP-Adapter Plus for Stable Diffusion 1.5: tells what is in the image, beside the text.",
+            description="IP-Adapter Plus for Stable Diffusion 1.5 or SDXL: tells the model what is in the image.",
             inputs=[
                 io.Combo.Input(
                     "content_adapter",
@@ -80,9 +80,7 @@ class ApplyContentAdapter(io.ComfyNode):
                 "tokens of an empty image, so that guidance strengthens the image."
             ),
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="A Stable Diffusion 1.5 model, with or without motion and I2V adapter."
-                ),
+                io.Model.Input("model", tooltip="A Stable Diffusion 1.5 or SDXL model, with other modules or without."),
                 io.Conditioning.Input("positive", tooltip="The prompt."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt."),
                 types.ContentAdapter.Input("content_adapter", tooltip="From Load Content Adapter."),

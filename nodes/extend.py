@@ -130,7 +130,7 @@ class JoinClips(io.ComfyNode):
 
     @classmethod
     def execute(cls, first: Clip, second: Clip, match_colors: bool, overlap: int = 0) -> io.NodeOutput:
-        clips = [frames_of(clip)[..., :3] for clip in (first, second)]
+        clips = [frames_of(clip) for clip in (first, second)]
         if overlap:
             return io.NodeOutput(join_overlapping(clips, overlap, match_colors))
         return io.NodeOutput(join_clips(clips, match_colors))

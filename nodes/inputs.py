@@ -61,7 +61,7 @@ def blur_inputs() -> list[io.Input]:
             max=63,
             step=2,
             **advanced(),
-            tooltip="Size of the blur in latent pixels (8 or more image pixels), odd. 9 as published.",
+            tooltip="Size of the blur in latent pixels (8 or more image pixels), odd. 9 as published, for 512 pixels.",
         ),
         io.Float.Input(
             "blur_sigma",

@@ -84,8 +84,8 @@ class LoadMotionModule(io.ComfyNode):
             node_id="FirstFrameLoadMotionModule",
             display_name="Load Motion Module",
             category=CATEGORY,
-            **search_aliases("AnimateDiff loader", "load AnimateDiff model", "AnimateLCM", "mm_sd_v15"),
-            description="An AnimateDiff motion module (v1, v2, v3 or AnimateLCM) for Stable Diffusion 1.5.",
+            **search_aliases("AnimateDiff loader", "load AnimateDiff model", "AnimateLCM", "Hotshot-XL", "mm_sd_v15"),
+            description="A motion module: AnimateDiff (v1, v2, v3), AnimateLCM; for SDXL AnimateDiff or Hotshot-XL.",
             inputs=[
                 io.Combo.Input(
                     "motion_module",

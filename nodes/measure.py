@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..firstframe.clips.images import rgb_frames
 from ..firstframe.clips.reference import prepare_image
 from ..firstframe.errors import FirstFrameError
 from .aliases import search_aliases
@@ -67,7 +68,7 @@ class Measure(io.ComfyNode):
             raise FirstFrameError(f"both videos are called {name!r}: give the second one another name")
         clips = {name: images} if other is None else {name: images, other_name: other}
         videos = {of: frames_of(clip) for of, clip in clips.items()}
-        measured = {of: frame_numbers(video[..., :3], _beside(picture, video)) for of, video in videos.items()}
+        measured = {of: frame_numbers(video, _beside(picture, video)) for of, video in videos.items()}
         plot = torch.from_numpy(pixels(side_by_side("", frame_panels(measured)))).float()[None] / 255
         shown = {**ui.PreviewImage(plot, cls=cls).as_dict(), **ui.PreviewText(as_text(measured)).as_dict()}
         return io.NodeOutput(plot, as_json(measured), ui=shown)
@@ -87,5 +88,5 @@ def _beside(image: Tensor, video: Tensor) -> Tensor:
     """The image (H, W, 3) in the size of a video."""
     height, width = video.shape[1:3]
     if image.shape[1:3] == (height, width):
-        return image[0, ..., :3]
+        return rgb_frames(image)[0]
     return prepare_image(image, width, height)[0].movedim(0, -1)

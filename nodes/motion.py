@@ -26,7 +26,7 @@ class ApplyMotionModule(io.ComfyNode):
             **search_aliases("AnimateDiff", "use AnimateDiff model", "text to video", "txt2vid"),
             description="Lets the images of a batch move as the frames of one clip.",
             inputs=[
-                io.Model.Input("model", tooltip="A Stable Diffusion 1.5 model."),
+                io.Model.Input("model", tooltip="A Stable Diffusion 1.5 or SDXL model, as the motion module is for."),
                 MotionModule.Input("motion_module", tooltip="From Load Motion Module."),
                 io.Float.Input(
                     "scale",
@@ -44,9 +44,9 @@ class ApplyMotionModule(io.ComfyNode):
                     options=["auto", "keep"],
                     default="auto",
                     tooltip=(
-                        "Noise schedule. auto: the one that motion modules were trained with (linear betas; "
-                        "ComfyUI calls them sqrt_linear), with the model's own kind of prediction. keep: the model's, "
-                        "unchanged."
+                        "Noise schedule. auto: the one that the motion module was trained with (in ComfyUI's words "
+                        "sqrt_linear for Stable Diffusion 1.5, linear for SDXL), with the model's own kind of "
+                        "prediction. keep: the model's, unchanged."
                     ),
                 ),
             ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..firstframe.sampling.guidance import PASSES, Interval, Passes
-from ..firstframe.sampling.prior import MOTION
+from ..firstframe.sampling.prior import MOTION, Knobs
 
 CUSTOM = "custom"
 NAMED = {f"{name} (t0 {knobs.start_time:g}, p {knobs.keep_probability:g})": knobs for name, knobs in MOTION.items()}
@@ -13,11 +13,9 @@ INTERVALS = {
 }
 
 
-def knobs_of(motion: str, start_time: float, keep_probability: float) -> tuple[float, float]:
-    """(t0, p) of a choice."""
-    if motion == CUSTOM:
-        return start_time, keep_probability
-    return NAMED[motion].start_time, NAMED[motion].keep_probability
+def knobs_of(motion: str, start_time: float, keep_probability: float) -> Knobs:
+    """The knobs of a choice."""
+    return Knobs(start_time, keep_probability) if motion == CUSTOM else NAMED[motion]
 
 
 def intervals_of(passes: str, image_interval: Interval, text_interval: Interval) -> Passes:

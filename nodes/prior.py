@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..firstframe.clips.reference import Reference
-from ..firstframe.sampling.prior import mask_generator, prior_mean
+from ..firstframe.sampling.prior import mask_generator, prior_mean, scaled_blur
 from ..firstframe.shapes import fold_frames
 from . import types
 from .aliases import search_aliases
@@ -37,6 +37,15 @@ class SimilarityPrior(io.ComfyNode):
                 ),
                 *blur_inputs(),
                 motion_input(),
+                io.Boolean.Input(
+                    "scale_blur",
+                    default=False,
+                    optional=True,
+                    tooltip=(
+                        "On: kernel and sigma are those for 512 pixels, and smaller images get a smaller blur. Off: "
+                        "they are used as they are."
+                    ),
+                ),
             ],
             outputs=[io.Latent.Output(display_name="LATENT"), io.Float.Output(display_name="denoise")],
         )
@@ -52,9 +61,10 @@ class SimilarityPrior(io.ComfyNode):
         blur_sigma: float,
         seed: int,
         motion: str = CUSTOM,
+        scale_blur: bool = False,
     ) -> io.NodeOutput:
-        start_time, keep_probability = knobs_of(motion, start_time, keep_probability)
-        frames = prior_mean(
-            reference.nearest(num_frames), num_frames, keep_probability, mask_generator(seed), blur_kernel, blur_sigma
-        )
-        return io.NodeOutput({"samples": fold_frames(frames)}, start_time)
+        knobs = knobs_of(motion, start_time, keep_probability)
+        latent = reference.nearest(num_frames)
+        blur = scaled_blur(blur_kernel, blur_sigma, *latent.shape[-2:]) if scale_blur else (blur_kernel, blur_sigma)
+        frames = prior_mean(latent, num_frames, knobs.keep_probability, mask_generator(seed), *blur)
+        return io.NodeOutput({"samples": fold_frames(frames)}, knobs.start_time)

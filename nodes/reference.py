@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..firstframe.bindings.comfy.vision import encode_image
-from ..firstframe.clips.reference import Fit, Reference, nearest_size, prepare_image
+from ..firstframe.clips.reference import Fit, Reference, check_latent, nearest_size, prepare_image
 from ..firstframe.errors import ImageError
 from . import types
 from .aliases import search_aliases
@@ -88,7 +88,7 @@ class EncodeReference(io.ComfyNode):
             _show(f"{width} x {height}", cls.hidden.unique_id)
         pixels = prepare_image(image, width, height, fit)
         features = None if clip_vision is None else encode_image(clip_vision, pixels)
-        reference = Reference(pixels, vae.encode(pixels.movedim(1, -1)), features)
+        reference = Reference(pixels, check_latent(vae.encode(pixels.movedim(1, -1))), features)
         return io.NodeOutput(reference, reference.image)
 
 
@@ -139,5 +139,5 @@ class AddImage(io.ComfyNode):
         if frame == 0 or frame in reference.others:
             raise ImageError(f"there is an image in frame {frame} already")
         pixels = prepare_image(image, reference.width, reference.height, fit)
-        latent = vae.encode(pixels.movedim(1, -1))
+        latent = check_latent(vae.encode(pixels.movedim(1, -1)))
         return io.NodeOutput(replace(reference, others={**reference.others, frame: latent}))

@@ -10,7 +10,6 @@ from comfy_api.latest import io
 
 from ..firstframe.bindings.comfy.sampler import sample_clip
 from ..firstframe.clips.reference import Reference
-from ..firstframe.sampling.prior import Knobs
 from . import types
 from .aliases import search_aliases
 from .guidance import dual_guider
@@ -81,6 +80,6 @@ class Sampler(io.ComfyNode):
         **guidance: Any,
     ) -> io.NodeOutput:
         guider = dual_guider(model, positive, negative, **guidance)
-        knobs = Knobs(*knobs_of(motion, start_time, keep_probability))
+        knobs = knobs_of(motion, start_time, keep_probability)
         samples = sample_clip(guider, reference, num_frames, seed, steps, knobs, sampler_name, scheduler)
         return io.NodeOutput({"samples": samples})

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..firstframe.errors import ModelMismatchError
-from ..firstframe.sampling.prior import mask_generator, similar_clip
+from ..firstframe.sampling.prior import Knobs, mask_generator, similar_clip
 from .aliases import search_aliases
 from .inputs import blur_inputs, prior_inputs
 
@@ -65,11 +65,12 @@ class VideoPrior(io.ComfyNode):
     ) -> io.NodeOutput:
         clip = _of_video(latent, "latent")
         first = clip[:, :, :1] if picture is None else _of_video(picture, "picture")
-        frames = similar_clip(clip, first, keep_probability, mask_generator(seed), blur_kernel, blur_sigma)
+        knobs = Knobs(start_time, keep_probability)
+        frames = similar_clip(clip, first, knobs.keep_probability, mask_generator(seed), blur_kernel, blur_sigma)
         if "noise_mask" in latent:
             held = prepare_mask(latent["noise_mask"], clip.shape, clip.device) < 1
             frames = torch.where(held, clip, frames)
-        return io.NodeOutput({**latent, "samples": frames}, start_time)
+        return io.NodeOutput({**latent, "samples": frames}, knobs.start_time)
 
 
 def _of_video(latent: dict[str, Any], name: str) -> Tensor:

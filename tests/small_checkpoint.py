@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from synthetic import AUTOENCODER_TO_LDM, renamed, with_convolutions
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from firstframe.sites import UNetConfig
 from firstframe.weights.unet_names import unet_tensors
@@ -31,6 +31,24 @@ AUTOENCODER: dict[str, Any] = {
 TEXT = CLIPTextConfig(
     vocab_size=49408, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=1
 )
+
+
+VISION = CLIPVisionConfig(
+    hidden_size=64,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=16,
+    image_size=28,
+    patch_size=14,
+    projection_dim=16,
+    hidden_act="quick_gelu",
+)
+
+
+def small_vision() -> CLIPVisionModelWithProjection:
+    """CLIP's image encoder with its projection, with random weights."""
+    torch.manual_seed(0)
+    return CLIPVisionModelWithProjection(VISION).eval().requires_grad_(False)
 
 
 def small_networks(seed: int = 0) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel]:

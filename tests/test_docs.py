@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import runpy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,11 +16,21 @@ from urllib.parse import unquote
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import Tensor
 
+from firstframe.batch.jobs import read_jobs
+from firstframe.clips.video import read_clip, write_clip
+from firstframe.evaluation.pairs import find_pairs
 from firstframe.modules.backend import scaled_dot_product_attention
+from firstframe.modules.i2v_adapter import I2VAdapter
+from firstframe.modules.motion import MotionConfig, MotionModule
 from firstframe.tiny.model import TinyModel
-from firstframe.weights import I2V_ADAPTER, load
+from firstframe.weights import I2V_ADAPTER, load, save_state_dict
+from firstframe.weights.keymaps import ANIMATEDIFF, OFFICIAL_ADAPTER, to_theirs
+
+sys.path.insert(0, str(Path(__file__).parent))
+from small_checkpoint import SMALL, ldm_checkpoint, small_networks
 
 ROOT = Path(__file__).parents[1]
 OURS = ("*.md", "docs/**/*.md", "firstframe/**/*.md", "web/**/*.md", "workflows/**/*.md", "benchmarks/**/*.md")
@@ -128,6 +139,46 @@ def test_the_code_for_training_runs(small_model: TinyModel, tmp_path: Path) -> N
     trained = load(I2V_ADAPTER, given["file"])
     for site in trained:
         assert trained[site].to_out.weight.any(), site
+
+
+def code_of(page: str, **replaced: str) -> list[str]:
+    """The Python code of a page, with some values replaced by smaller ones."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text("utf-8"), re.DOTALL)
+    for old, new in replaced.items():
+        blocks = [re.sub(rf"\b{old}\b", new, block) for block in blocks]
+    return blocks
+
+
+def test_the_code_without_comfyui_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    networks = small_networks()
+    save_state_dict("v1-5-pruned-emaonly.safetensors", ldm_checkpoint(networks), {})
+    motion = MotionModule(MotionConfig(SMALL.block_out_channels, SMALL.layers_per_block, True, 24, SMALL.num_heads))
+    torch.save(to_theirs(motion.state_dict(), ANIMATEDIFF), "mm_sd_v15.ckpt")
+    adapter = I2VAdapter(SMALL.attention_sites, SMALL.num_heads)
+    torch.save(to_theirs(adapter.state_dict(), OFFICIAL_ADAPTER), "i2v_module.pth")
+    Image.new("RGB", (90, 60), "red").save("fish.png")
+    given: dict[str, Any] = {"models": tmp_path}
+    small = {"512": "64", "cuda": "cpu", "steps=25": "steps=2", "16": "4"}
+    for block in code_of("standalone.md", **small):
+        exec(block, given)
+    assert given["clip"].shape == (4, 64, 64, 3)
+    assert read_clip(tmp_path / "fish.mp4").frames.shape == (16, 64, 64, 3)
+
+
+def test_the_code_for_references_and_jobs_runs(tmp_path: Path) -> None:
+    for name in ("images", "references"):
+        (tmp_path / name).mkdir()
+    videos = {tmp_path / "waves.mp4": "waves roll in", tmp_path / "short.mp4": "too short"}
+    for video, frames in zip(videos, (8, 2), strict=True):
+        write_clip(video, torch.rand(frames, 48, 64, 3))
+    (block,) = code_of("evaluate.md")
+    exec(block, {"videos": videos, "folder": tmp_path, "FRAMES": 4, "SIDE": 32})
+    (job,) = read_jobs(tmp_path / "jobs.jsonl", None, {"width": 32, "height": 32})
+    assert job.animation.prompts == ("waves roll in",)
+    (pair,) = find_pairs(tmp_path / "references", tmp_path / "images")
+    assert pair.frames().shape == (4, 32, 32, 3)
+    assert (pair.frames()[0] / 255 - pair.image(32, 32)).abs().mean() < 0.02
 
 
 def test_the_weights_in_the_figure_are_those_of_the_attention() -> None:

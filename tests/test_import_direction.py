@@ -16,6 +16,7 @@ PACKAGE = ROOT / "firstframe"
 # A module may import from its own room and from those before it in this list.
 ROOMS = [
     "errors",
+    "interrupt",
     "shapes",
     "sites",
     "modules",
@@ -26,7 +27,9 @@ ROOMS = [
     "training",
     "tiny",
     "experiments",
+    "evaluation",
     "queue",
+    "batch",
     "cli",
 ]
 CORE = {"torch", "einops", "kornia", "safetensors"}
@@ -37,7 +40,7 @@ FURTHER = {
     "weights/door.py": {"numpy"},
 }
 HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "nodes"}
-KNOW_THE_HOST = {"bindings/comfy", "tiny/comfy.py"}
+KNOW_THE_HOST = {"bindings/comfy", "tiny/comfy.py", "training/comfy.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -1,4 +1,4 @@
-"""``firstframe animate``: a clip from an image and a prompt, with the model that ships with the pack."""
+"""``firstframe animate``: a clip from an image and prompts, with the model that ships or with weights of your own."""
 
 from __future__ import annotations
 
@@ -6,16 +6,57 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from .. import __version__
 from ..errors import FirstFrameError
+from .animate_options import (
+    Adapter,
+    AmongLast,
+    Clips,
+    ColorMatch,
+    Content,
+    Economy,
+    Exact,
+    Fit,
+    Fps,
+    Guidance,
+    HowToFit,
+    Image,
+    Motion,
+    Negative,
+    Out,
+    Overlap,
+    Parallel,
+    PassesOption,
+    Prompt,
+    Rescale,
+    RetentionStrength,
+    Side,
+    Strength,
+    UseRetention,
+)
+from .model_options import (
+    SD15,
+    TINY,
+    AdapterFile,
+    CheckpointFile,
+    ContentFile,
+    Loras,
+    MotionFile,
+    Offload,
+    ProjectionsFile,
+    RetentionFile,
+    VaeFile,
+    VisionFile,
+    files_of,
+    load_video_model,
+    names_of,
+)
 from .options import (
-    Cfg,
     Device,
     Frames,
     ImageScale,
@@ -24,59 +65,12 @@ from .options import (
     Start,
     Steps,
     TextScale,
-    guidance_of,
-    load_model,
 )
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..bindings.diffusers import SamplingSettings
     from ..bindings.diffusers.settings import Progress
-    from ..clips.reference import Reference
-
-MANY_TIMES = 4
-"""From so many times the pixels of the model's own size on, a run says that it will take long."""
-
-
-class Fit(str, Enum):
-    cover = "cover"
-    contain = "contain"
-    stretch = "stretch"
-
-
-class Amount(str, Enum):
-    subtle = "subtle"
-    balanced = "balanced"
-    lively = "lively"
-
-
-Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The image that the clip starts with.")]
-Prompt = Annotated[
-    list[str],
-    typer.Option(help='What happens, e.g. "a red fish moves left slowly". Give it again for what comes next.'),
-]
-Out = Annotated[Path, typer.Option("-o", "--out", help="An .mp4, .webm, .gif or .webp file, or a new folder for png.")]
-Negative = Annotated[str, typer.Option(help="What should not be seen.")]
-Motion = Annotated[Amount | None, typer.Option(help="How much moves. Takes the place of --keep and --start.")]
-Adapter = Annotated[bool, typer.Option(help="Use the I2V adapter.")]
-Strength = Annotated[float, typer.Option(help="Of the I2V adapter; 1 = as trained.")]
-UseRetention = Annotated[
-    bool, typer.Option(help="Use the frame retention branch. Without the adapter, it makes the first frame itself.")
-]
-RetentionStrength = Annotated[float, typer.Option(help="Of the retention branch; 1 = as trained.")]
-Clips = Annotated[
-    int | None,
-    typer.Option(help="Clips one after another, each from the end of the one before. One per prompt if not given."),
-]
-AmongLast = Annotated[int, typer.Option(help="The next clip starts with the sharpest of so many last frames.")]
-Overlap = Annotated[
-    int, typer.Option(help="The next clip begins with so many last frames, as latents. 0: with the last image alone.")
-]
-Fps = Annotated[float, typer.Option(help="Frames per second of the file.")]
-Side = Annotated[int, typer.Option(help="Pixels, a multiple of 8. The tiny model was trained at 128.")]
-HowToFit = Annotated[Fit, typer.Option(help="Crop to fill, pad, or deform.")]
-ColorMatch = Annotated[bool, typer.Option(help="Hold the colours of all frames to the image's.")]
 
 
 def animate(
@@ -86,7 +80,7 @@ def animate(
     negative: Negative = "",
     frames: Frames = 16,
     steps: Steps = 20,
-    cfg: Cfg = 2.0,
+    cfg: Guidance = None,
     seed: Seed = 0,
     keep: Keep = 0.5,
     start: Start = 1.0,
@@ -101,49 +95,82 @@ def animate(
     among_last: AmongLast = 1,
     overlap: Overlap = 0,
     fps: Fps = 8.0,
-    width: Side = 128,
-    height: Side = 128,
+    width: Side = None,
+    height: Side = None,
     fit: HowToFit = Fit.cover,
     color_match: ColorMatch = False,
+    exact: Exact = True,
     device: Device = "",
+    passes: PassesOption = Economy.full,
+    parallel: Parallel = 1.0,
+    rescale: Rescale = 0.0,
+    content_strength: Content = 1.0,
+    checkpoint: CheckpointFile = None,
+    motion_module: MotionFile = None,
+    i2v_adapter: AdapterFile = None,
+    retention_branch: RetentionFile = None,
+    content_adapter: ContentFile = None,
+    projections: ProjectionsFile = None,
+    clip_vision: VisionFile = None,
+    vae: VaeFile = None,
+    lora: Loras = [],  # noqa: B006
+    offload: Offload = False,
 ) -> None:
-    """Animate an image with the tiny model: a clip, and its frames side by side in a png next to it."""
-    from ..bindings.diffusers import PartScales, SamplingSettings
-    from ..clips.reference import prepare_image
-    from ..sampling.prior import MOTION, Knobs
-    from ..tiny.pipeline import animate_sequence, continue_sequence, reference_of, sample_clip, sample_latents
+    """Animate an image: a clip, and its frames side by side in a png next to it.
+
+    Without --checkpoint, the tiny model that ships with FirstFrame makes the clip.
+    """
+    from ..bindings.diffusers.animate import Animation, animate_image
 
     _check_output(out, fps)
-    prompts = _one_prompt_per_clip(prompt, clips)
-    prior = MOTION[motion.value] if motion else Knobs(start, keep)
-    guidance = guidance_of(cfg, image_scale, text_scale)
-    settings = SamplingSettings(
-        frames, steps, cfg, seed, prior.keep_probability, prior.start_time, guidance=guidance, size=(height, width)
+    files = files_of(
+        checkpoint,
+        lora,
+        motion_module=motion_module,
+        i2v_adapter=i2v_adapter,
+        retention=retention_branch,
+        content_adapter=content_adapter,
+        projections=projections,
+        clip_vision=clip_vision,
+        vae=vae,
     )
-    scales = PartScales(adapter=adapter * strength, retention=retention * retention_strength)
-    prepared = prepare_image(image, width, height, fit.value)
-    _warn([*prompts, negative], width, height)
-    model = load_model(device)
-
-    def animated(first: Tensor, words: str, own: SamplingSettings) -> Tensor:
-        reference = reference_of(model, first, encode=adapter or not retention)
-        with _progress_bar(words) as progress:
-            return sample_clip(model, words, own, reference, scales, negative=negative, progress=progress)
-
-    def sampled(reference: Reference, words: str, own: SamplingSettings) -> Tensor:
-        with _progress_bar(words) as progress:
-            return sample_latents(model, words, own, reference, scales, negative, progress)
-
-    if overlap:
-        clip = continue_sequence(model, sampled, reference_of(model, prepared), prompts, settings, overlap)
-    else:
-        clip = animate_sequence(animated, prepared, prompts, settings, among_last)
-    _write(
-        out,
-        _in_the_colours_of(prepared, clip) if color_match else clip,
-        fps,
-        {"version": __version__, "prompts": prompts, **asdict(scales), **asdict(settings)},
+    if files and retention and not retention_branch:
+        raise FirstFrameError("--retention is the tiny model's branch; with a checkpoint give --retention-branch FILE")
+    defaults = TINY if files is None else SD15
+    animation = Animation(
+        tuple(_one_prompt_per_clip(prompt, clips)),
+        negative,
+        frames,
+        steps,
+        defaults.cfg if cfg is None else cfg,
+        seed,
+        keep,
+        start,
+        motion.value if motion else None,
+        adapter=adapter and (files is None or files.i2v_adapter is not None),
+        strength=strength,
+        retention=retention or retention_branch is not None,
+        retention_strength=retention_strength,
+        content_strength=content_strength,
+        image_scale=image_scale,
+        text_scale=text_scale,
+        passes=passes.value,
+        parallel=parallel,
+        rescale=rescale,
+        among_last=among_last,
+        overlap=overlap,
+        width=width or defaults.side,
+        height=height or defaults.side,
+        fit=fit.value,
+        color_match=color_match,
+        exact=exact,
     )
+    prepared = animation.prepare(image)
+    if files is None:
+        _warn([*animation.prompts, negative], animation.width, animation.height)
+    clip = animate_image(load_video_model(files, device, offload), prepared, animation, _progress_bar)
+    made_by = {"prompts": list(animation.prompts), **asdict(animation.scales), **asdict(animation.settings)}
+    _write(out, clip, fps, {"version": __version__, **made_by, **names_of(files)})
 
 
 def _one_prompt_per_clip(prompts: list[str], clips: int | None) -> list[str]:
@@ -169,17 +196,11 @@ def _check_output(out: Path, fps: float) -> None:
 
 def _warn(prompts: list[str], width: int, height: int) -> None:
     """Say on stderr what the tiny model will not do well."""
-    from ..tiny.config import SIZE
-    from ..tiny.text import unknown_words
+    from ..tiny.notices import about_size, about_words
 
-    if words := unknown_words(" ".join(prompts)):
-        typer.echo(f"firstframe: the tiny model does not know, and ignores: {', '.join(words)}", err=True)
-    if (times := width * height / SIZE**2) >= MANY_TIMES:
-        typer.echo(
-            f"firstframe: {width} x {height} is {times:g} times the pixels that the tiny model was trained at "
-            f"({SIZE} x {SIZE}); on a CPU a clip will take minutes",
-            err=True,
-        )
+    for notice in (about_words(" ".join(prompts)), about_size(width, height)):
+        if notice:
+            typer.echo(f"firstframe: {notice}", err=True)
 
 
 @contextmanager
@@ -193,12 +214,6 @@ def _progress_bar(words: str) -> Iterator[Progress]:
             bar.update(done - bar.n)
 
         yield advance
-
-
-def _in_the_colours_of(image: Tensor, clip: Tensor) -> Tensor:
-    from ..clips.color import match_color
-
-    return match_color(clip, image[0].movedim(0, -1))
 
 
 def _write(out: Path, clip: Tensor, fps: float, made_by: dict[str, Any]) -> None:

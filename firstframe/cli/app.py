@@ -9,9 +9,11 @@ from typer.core import TyperGroup
 
 from ..errors import FirstFrameError, printable
 from .animate import animate
+from .batch import batch
+from .evaluate import evaluate
 from .measure import app as measure_app
 from .queue import queue
-from .train_clips import app as train_app
+from .train import app as train_app
 from .weights import app as weights_app
 
 
@@ -37,4 +39,6 @@ app.add_typer(measure_app, name="measure")
 app.add_typer(train_app, name="train")
 app.add_typer(weights_app, name="weights")
 app.command()(animate)
+app.command()(batch)
+app.command()(evaluate)
 app.command()(queue)

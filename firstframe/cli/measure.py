@@ -42,7 +42,7 @@ def measure_tiny(
     from ..experiments.experiment import Setup
 
     guidance = guidance_of(cfg, image_scale, text_scale)
-    settings = SamplingSettings(16, steps, cfg, seed, keep, start, guidance=guidance)
+    settings = SamplingSettings(16, steps, cfg, seed, keep, start, guidance=guidance, scale_blur=True)
     _measure(comparison(retention), Setup(scenes, seed, settings), out, device)
 
 
@@ -55,12 +55,12 @@ def measure_prior(
     cfg: Cfg = 2.0,
     device: Device = "",
 ) -> None:
-    """Flow score and warping error over t0 and p of the frame similarity prior."""
+    """Motion and steadiness over t0 and keep of the frame similarity prior (the paper's p is 1 - keep)."""
     from ..bindings.diffusers import SamplingSettings
     from ..experiments.catalogue import PRIOR_REPORT
     from ..experiments.experiment import Setup
 
-    _measure(PRIOR_REPORT, Setup(scenes, seed, SamplingSettings(16, steps, cfg, seed)), out, device)
+    _measure(PRIOR_REPORT, Setup(scenes, seed, SamplingSettings(16, steps, cfg, seed, scale_blur=True)), out, device)
 
 
 @app.command("claims")
@@ -85,8 +85,28 @@ def measure_claims(
 
     if unknown := set(only or ()) - set(SECTIONS):
         raise FirstFrameError(f"there is no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
-    setup = Setup(scenes, seed, SamplingSettings(16, steps, cfg, seed), images)
+    setup = Setup(scenes, seed, SamplingSettings(16, steps, cfg, seed, scale_blur=True), images)
     _measure(CLAIMS, setup, out, device, only or ())
+
+
+@app.command("photographs")
+def measure_photographs(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of photographs, used as squares.")],
+    seed: Seed = 0,
+    out: Out = Path("report/photographs"),
+    steps: Steps = 10,
+    cfg: Cfg = 2.0,
+    device: Device = "",
+) -> None:
+    """Animate photographs under each camera word (still, pan, zoom, turn) and compare them with the truth."""
+    from ..bindings.diffusers import SamplingSettings
+    from ..experiments import photographs
+
+    settings = SamplingSettings(16, steps, cfg, seed, scale_blur=True)
+    results = photographs.measure_photographs(load_model(device), folder, out, settings)
+    for camera, numbers in {**results["cameras"], "overall": results["overall"]}.items():
+        typer.echo(f"{camera}: " + ", ".join(f"{name} {value:.3f}" for name, value in numbers.items()))
+    typer.echo(f"{out / 'report.json'}")
 
 
 def _measure(report: Report, setup: Setup, out: Path, device: str, only: Sequence[str] = ()) -> None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ..sampling.guidance import DualGuidance
     from ..tiny.model import TinyModel
 
-Frames = Annotated[int, typer.Option(help="Number of frames, at most 16.")]
+Frames = Annotated[
+    int, typer.Option(help="Number of frames, at most what the motion module has positions for. Tiny model: 16.")
+]
 Steps = Annotated[int, typer.Option(help="Sampling steps (DDIM).")]
 Cfg = Annotated[float, typer.Option(help="How strictly the prompt is followed; 1 = no guidance.")]
 ImageScale = Annotated[

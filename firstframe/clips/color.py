@@ -6,6 +6,7 @@ import torch
 from kornia.color import lab_to_rgb, rgb_to_lab
 from torch import Tensor
 
+from ..interrupt import still_wanted
 from .opencv_lab import lab8_to_rgb, rgb_to_lab8
 
 _LEAST_DEVIATION = 1.0
@@ -25,7 +26,7 @@ def match_color(frames: Tensor, reference: Tensor, official: bool = False) -> Te
         Frames of the same shape and type. Colours outside the RGB gamut are clipped, so that L changes a little there.
     """
     match = _match_official if official else _match
-    matched = torch.stack([match(frame, reference.float()) for frame in frames.float()])
+    matched = torch.stack([match(frame, reference.float()) for frame in still_wanted(frames.float())])
     return matched.to(frames.dtype)
 
 

@@ -62,6 +62,26 @@ def read_image(image: Tensor | Image.Image | str | Path) -> Tensor:
         return _from_pil(opened)
 
 
+def rgb_frames(images: Tensor) -> Tensor:
+    """Several images as RGB (F, H, W, 3): grey is repeated, alpha is left out.
+
+    Args:
+        images: (F, H, W, C) floats with C 1, 3 or 4, as ComfyUI's IMAGE.
+
+    Raises:
+        ImageError: another shape or type, no image at all, or values that are not finite.
+    """
+    shape = tuple(images.shape)
+    if images.ndim != 4 or shape[-1] not in (1, 3, 4) or 0 in shape:
+        raise ImageError(f"images are (F, H, W, C) with C 1, 3 or 4, got shape {shape}")
+    if not images.is_floating_point():
+        raise ImageError(f"images have floats in [0, 1], got {images.dtype}")
+    for index, image in enumerate(images):
+        if not image.sum().isfinite():
+            raise ImageError(f"image {index} has values that are not finite (NaN or infinite): check what made it")
+    return images.expand(-1, -1, -1, 3) if shape[-1] == 1 else images[..., :3]
+
+
 @contextmanager
 def _refusing(name: str) -> Iterator[None]:
     try:

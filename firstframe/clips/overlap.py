@@ -41,7 +41,7 @@ def continued(latents: Tensor, frames: Tensor, overlap: int, hold_colors: bool =
         raise FramesError(f"{len(latents)} latents and {len(frames)} frames are not of one clip")
     check_overlap(overlap, len(latents))
     handed = _like(latents[-overlap:], latents[1:], latents[:1]) if hold_colors else latents[-overlap:]
-    first, *others = (frame[None] for frame in handed)
+    first, *others = torch.split(handed, 1)
     pixels = frames[-overlap, ..., :3].movedim(-1, 0)[None]
     return Reference(pixels, first, others=dict(enumerate(others, 1)))
 

@@ -120,7 +120,7 @@ def prepare_image(
         ImageError: a file that cannot be read, a batch, a wrong shape, or a size that is too large or no multiple
             of 8.
     """
-    _check_size(width, height)
+    check_size(width, height)
     if fit not in get_args(Fit):
         raise ImageError(f"fit must be one of {', '.join(get_args(Fit))}, got {fit!r}")
     pixels = _flatten(read_image(image), background)
@@ -149,7 +149,18 @@ def nearest_size(width: int, height: int, pixels: int, multiple: int) -> tuple[i
     )
 
 
-def _check_size(width: int, height: int) -> None:
+def check_latent(latent: Tensor) -> Tensor:
+    """The latent that an autoencoder made of an image. Raises ImageError where it is NaN: halves overflow in some."""
+    if not latent.isfinite().all():
+        raise ImageError(
+            "the VAE made values of the image that are not finite (NaN or infinite): compute it in fp32 (ComfyUI's "
+            "option --fp32-vae), or use another VAE"
+        )
+    return latent
+
+
+def check_size(width: int, height: int) -> None:
+    """ImageError for a size that `prepare_image` cannot make."""
     if width < 8 or height < 8 or width % 8 or height % 8:
         raise ImageError(
             f"the size must be multiples of 8, got {width}x{height}; "

@@ -10,16 +10,17 @@ from ..sampling.guidance import DualGuidance
 from ..tiny.scenes.target import Look, Target, action_targets, held_out_targets
 from . import panels
 from .experiment import Case, Experiment, Report, Setup
-from .methods import COMPARED, RETAINED
+from .methods import COMPARED, MISLED, RETAINED
 
-MOTION = ("flow_score", "warping_error")
-QUALITY = ("ssim", "psnr", "first_frame_ssim", "direction_accuracy", *MOTION)
+MOTION = ("object_speed", "background_flow", "flow_score", "warping_error")
+OBJECT = ("object_ssim", "silhouette_iou")
+QUALITY = ("ssim", "psnr", "first_frame_ssim", *OBJECT, "direction_accuracy", "background_jump", *MOTION)
 ALL = (*QUALITY, "brightness_drift", "contrast_drift")
 SHOWN_SCALES = (1.0, 4.0)  # image, text
 TEXT_SCALE = 2.0  # where the image scale varies
 PRIOR_SCENES = 4
 PRIOR_STEPS = 10  # t0 is rounded to whole steps: fewer do not tell 0.9 from 1
-T0S, PS = (1.0, 0.9, 0.8, 0.7, 0.6), (0.9, 0.7, 0.5, 0.3, 0.1)
+T0S, KEEPS = (1.0, 0.9, 0.8, 0.7, 0.6), (0.9, 0.7, 0.5, 0.3, 0.1)
 _SCENES = (
     "Scenes are rendered: one coloured shape on a textured background, moving as a sentence says, so that the true "
     "clip, the true first frame and the true direction are known. No training saw them."
@@ -38,8 +39,10 @@ def _methods(names: Sequence[str]) -> list[Case]:
     return [Case({"method": name}, name, shown=True) for name in names]
 
 
-def _prior(t0: float, p: float) -> Case:
-    return Case({"t0": t0, "p": p}, changes={"start_time": t0, "keep_probability": p}, shown=True)
+def _prior(t0: float, keep: float) -> Case:
+    """What is kept stands beside the paper's p."""
+    cells = {"t0": t0, "keep": keep, "p": round(1 - keep, 2)}
+    return Case(cells, changes={"start_time": t0, "keep_probability": keep}, shown=True)
 
 
 def _guided(way: DualGuidance, **names: str) -> Case:
@@ -102,22 +105,22 @@ IMAGE_SCALE = Experiment(
 PRIOR = Experiment(
     "prior",
     "The frame similarity prior",
-    "Motion and stability of the adapter's clips over t0, where sampling starts, and p, the share of the image that "
-    f"stays sharp (arXiv 2312.16693, Table 2); in {PRIOR_STEPS} steps or more.",
+    "Motion and stability of the adapter's clips over t0, where sampling starts, and keep, the share of the image that "
+    f"stays sharp, in {PRIOR_STEPS} steps or more. The paper's p is 1 - keep (arXiv 2312.16693, Table 2).",
     lambda setup: _held_out(setup)[:PRIOR_SCENES],
-    [_prior(t0, p) for t0, p in product(T0S, PS)],
+    [_prior(t0, keep) for t0, keep in product(T0S, KEEPS)],
     ALL,
     panels.prior_grids,
     least_steps=PRIOR_STEPS,
 )
 KNOBS = Experiment(
     "prior",
-    "t0 and p",
+    "t0 and keep",
     "The frame similarity prior (arXiv 2312.16693, section 3.3) starts every frame from the image, part of it blurred. "
-    "t0 is where in the noise schedule sampling starts: less is closer to the image. p is the share of the image that "
-    f"stays sharp. The clips show one scene with every setting. {_SCENES}",
+    "t0 is where in the noise schedule sampling starts: less is closer to the image. keep is the share of the image "
+    f"that stays sharp; the paper's p is 1 - keep. The clips show one scene with every setting. {_SCENES}",
     _held_out,
-    [TARGET, *(_prior(t0, 1.0) for t0 in T0S), *(_prior(1.0, p) for p in PS)],
+    [TARGET, *(_prior(t0, 1.0) for t0 in T0S), *(_prior(1.0, keep) for keep in KEEPS)],
     MOTION,
     panels.prior_lines,
     shown=1,
@@ -126,7 +129,7 @@ KNOBS = Experiment(
 
 def comparison(retention: bool) -> Report:
     """``measure tiny``: text only, clean first frame and adapter, with ``retention`` also the retention branch."""
-    autoencoder = Case({"method": "autoencoder"}, "autoencoder", numbers=("ssim", "psnr"))
+    autoencoder = Case({"method": "autoencoder"}, "autoencoder", numbers=("ssim", "psnr", *OBJECT))
     target = replace(TARGET, numbers=("direction_accuracy", *MOTION))
     methods = replace(
         PARTS,
@@ -134,7 +137,7 @@ def comparison(retention: bool) -> Report:
         title="Methods compared",
         text="The first frame of the target is the image, its caption the prompt. All clips of a scene are shown at "
         f"once, eight frames a second. {_SCENES}",
-        cases=[*_methods((*COMPARED, *RETAINED) if retention else COMPARED), autoencoder, target],
+        cases=[*_methods((*COMPARED, *MISLED, *(RETAINED if retention else ()))), autoencoder, target],
         numbers=QUALITY,
         shown=4,
     )
@@ -145,7 +148,7 @@ def comparison(retention: bool) -> Report:
 PRIOR_REPORT = Report(
     "prior",
     "FirstFrame: the frame similarity prior",
-    "How much moves, and how steadily, over the two settings of the prior.",
+    "How much moves, and how steadily, over the two settings of the prior: t0, and keep (the paper's p is 1 - keep).",
     [KNOBS],
 )
 CLAIMS = Report(

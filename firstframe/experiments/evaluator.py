@@ -56,14 +56,20 @@ class Evaluator:
 def evaluate(frames: Tensor, target: Target) -> dict[str, float]:
     """Compare a clip (F, H, W, 3) with its target.
 
-    direction_accuracy is 1 where the measured motion goes where the caption says, else 0.
+    direction_accuracy is 1 where the measured motion goes where the caption says, else 0. background_flow and
+    background_jump are NaN under a moving camera, where nothing stands still.
     """
-    truth = target.frames
+    truth, true = target.frames, target.clip
     return {
         "ssim": metrics.ssim(frames, truth),
         "psnr": metrics.psnr(frames, truth),
         "first_frame_ssim": metrics.first_frame_ssim(frames, truth[0]),
         "direction_accuracy": float(metrics.measured_direction(frames).name == target.scene.direction),
+        "object_ssim": metrics.object_ssim(frames, truth, true.masks),
+        "silhouette_iou": metrics.silhouette_iou(frames[-1], truth[-1], target.last_background, true.masks[-1]),
+        "object_speed": metrics.object_speed(frames, true.masks, true.flow),
+        "background_flow": metrics.background_flow(frames, true.masks, true.flow),
+        "background_jump": metrics.background_jump(frames, true.masks, true.flow),
         "flow_score": metrics.flow_score(frames),
         "warping_error": metrics.warping_error(frames),
         "brightness_drift": metrics.brightness_drift(frames, truth),

@@ -30,7 +30,7 @@ def write_pages(folder: Path, report: Report, results: Mapping[str, Any]) -> Non
     rows = [row for _, result in sections for row in result["rows"]]
     names = {row.get("method") for row in rows}
     names.update(name for _, result in sections for clips in result["shown"].values() for name in clips)
-    environment = _environment(folder)
+    environment = page_environment(folder)
     for file, template in {"report.html": "page.html.j2", f"{report.name}.md": "tables.md.j2"}.items():
         page = environment.get_template(template).render(
             report=report,
@@ -45,7 +45,8 @@ def write_pages(folder: Path, report: Report, results: Mapping[str, Any]) -> Non
         (folder / file).write_text(page, "utf-8")
 
 
-def _environment(folder: Path) -> Environment:
+def page_environment(folder: Path) -> Environment:
+    """Templates of pages; their filters put files of ``folder`` into the page itself."""
     environment = Environment(
         loader=PackageLoader(__package__, ""),
         autoescape=select_autoescape(["html.j2"]),

@@ -56,21 +56,27 @@ def image_scale_panels(rows: Sequence[Row]) -> list[Panel]:
 
 
 def prior_grids(rows: Sequence[Row]) -> list[Panel]:
-    """Flow score, warping error and similarity over t0 and p."""
-    t0s, ps = _values(rows, "t0"), _values(rows, "p")
-    at = {(row["t0"], row["p"]): row for row in rows}
+    """The object's speed, the background's flow, warping error and similarity over t0 and keep."""
+    t0s, keeps = _values(rows, "t0"), _values(rows, "keep")
+    at = {(row["t0"], row["keep"]): row for row in rows}
     return [
-        grid(NUMBERS[name].label, ("t0", t0s), ("p", ps), [[at[t0, p][name] for p in ps] for t0 in t0s], digits)
-        for name, digits in (("flow_score", 2), ("warping_error", 0), ("ssim", 3))
+        grid(
+            NUMBERS[name].label,
+            ("t0", t0s),
+            ("keep", keeps),
+            [[at[t0, keep][name] or 0.0 for keep in keeps] for t0 in t0s],
+            digits,
+        )
+        for name, digits in (("object_speed", 2), ("background_flow", 2), ("warping_error", 0), ("ssim", 3))
     ]
 
 
 def prior_lines(rows: Sequence[Row]) -> list[Panel]:
-    """Flow score and warping error over t0 where p is 1, and over p where t0 is 1."""
+    """The object's speed and warping error over t0 where keep is 1, and over keep where t0 is 1."""
     panels = []
-    for knob, other in (("t0", "p"), ("p", "t0")):
+    for knob, other in (("t0", "keep"), ("keep", "t0")):
         line = sorted(({**row, "method": "adapter"} for row in rows if row[other] == 1.0), key=lambda row: row[knob])
-        for label, digits, _, number in ((*NUMBERS[number], number) for number in ("flow_score", "warping_error")):
+        for label, digits, _, number in ((*NUMBERS[number], number) for number in ("object_speed", "warping_error")):
             values = _lines(line, knob, number, "method")
             panels.append(lines(f"{label} over {knob}, {other} = 1", knob, label, values, digits=digits))
     return panels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -118,11 +119,17 @@ def _written(experiment: Experiment, done: Sequence[Done], folder: Path) -> dict
 
 
 def _row(experiment: Experiment, case: Case, done: Sequence[Done]) -> dict[str, Any]:
-    """The means over all clips of a case, to four digits; empty for a case without numbers."""
+    """The means over the clips of a case that have a number, to four digits; empty for a case without numbers."""
     names = experiment.numbers if case.numbers is None else case.numbers
     clips = [measured.numbers for clip, measured in done if clip.case is case]
-    means = {name: round(float(np.mean([numbers[name] for numbers in clips])), 4) for name in names}
+    means = {name: _mean([numbers[name] for numbers in clips]) for name in names}
     return {**case.row, **means} if names else {}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """NaN counts as missing; None where all are."""
+    there = [value for value in values if not math.isnan(value)]
+    return round(float(np.mean(there)), 4) if there else None
 
 
 def _made_with() -> dict[str, str]:

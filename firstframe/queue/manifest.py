@@ -45,7 +45,7 @@ class Manifest:
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            raise FirstFrameError(f"{path}: another firstframe queue is at work in this folder") from error
+            raise FirstFrameError(f"{path}: another firstframe queue or batch is at work in this folder") from error
         self.warning = _mended(path) if path.exists() else ""
         self._by_kind: dict[str, list[Event]] = {}
         self.events: list[Event] = []

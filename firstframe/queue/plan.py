@@ -75,6 +75,11 @@ def read_images(path: Path) -> list[SourceImage]:
     ]
 
 
+def source_image(file: Path) -> SourceImage:
+    """One image file. Raises FirstFrameError where it cannot be read."""
+    return SourceImage(file, _label(file.stem), _digest(file))
+
+
 def _label(name: str) -> str:
     """A name that any file system and terminal takes."""
     return "".join(char if char.isprintable() else "_" for char in name)

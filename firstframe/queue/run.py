@@ -21,6 +21,7 @@ from .results import JobResult
 from .rules import Rules, View
 from .sent import SentJobs
 from .server import Server
+from .tasks import stop
 from .waiting import Waiting
 
 CANCEL_SECONDS = 8.0
@@ -62,9 +63,7 @@ class Run:
             for task in finished:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await stop(tasks)
             await asyncio.gather(*(self._cancel_open(server) for server in self._fleet.up()))
 
     async def _look_around(self) -> None:

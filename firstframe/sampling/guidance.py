@@ -7,14 +7,13 @@ They may be of eps, v or the clean latents; the refinements are meant for the cl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import FirstFrameError
+from ..errors import FirstFrameError, check_finite
 from ..shapes import fold_frames, unfold_frames
 
 Branch = Literal["uncond", "image", "full"]
@@ -48,9 +47,8 @@ class DualGuidance:
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, scale in {"image": self.image_scale, "text": self.text_scale}.items():
-            if not isfinite(scale):
-                raise FirstFrameError(f"the {name} scale must be a finite number, got {scale}")
+        check_finite("the image scale", self.image_scale)
+        check_finite("the text scale", self.text_scale)
         for name, (start, end) in {"image": self.image_interval, "text": self.text_interval}.items():
             if not 0.0 <= start <= end <= 1.0:
                 raise FirstFrameError(f"the {name} interval must go from 0 to 1 at most, got {start} to {end}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from einops import repeat
@@ -12,6 +13,8 @@ from torch import Tensor
 from ..errors import FirstFrameError, ImageError, ModelMismatchError
 from ..shapes import fold_frames, unfold_frames
 
+FULL_SIDE = 64
+"""Latent pixels of 512 image pixels, for which the published blur is meant."""
 _MASK_STREAM = 0x46495253545F4652
 
 
@@ -27,9 +30,31 @@ class Knobs:
     start_time: float
     keep_probability: float
 
+    def __post_init__(self) -> None:
+        check_knobs(self.start_time, self.keep_probability)
+
+
+def check_knobs(start_time: float, keep_probability: float) -> None:
+    """Raises FirstFrameError where a knob is out of its range, see :class:`Knobs`."""
+    if not 0.0 < start_time <= 1.0:
+        raise FirstFrameError(f"start_time must be above 0 and at most 1, got {start_time}")
+    if not 0.0 <= keep_probability <= 1.0:
+        raise FirstFrameError(f"keep_probability must be from 0 to 1, got {keep_probability}")
+
 
 MOTION = {"subtle": Knobs(0.7, 1.0), "balanced": Knobs(0.9, 1.0), "lively": Knobs(1.0, 0.9)}
 """From less motion to more, as measured with the tiny model."""
+
+
+def scaled_blur(blur_kernel: int, blur_sigma: float, height: int, width: int) -> tuple[int, float]:
+    """Kernel and sigma of the blur on a small latent (height, width), given those on one of FULL_SIDE.
+
+    9 of 64 latent pixels soften a seventh of the image's side; on 16 latent pixels the same kernel takes more than
+    half of it and leaves a tenth of the variance, where it left half. So the kernel shrinks with the shorter side, to
+    the nearest odd number from 3 on. Larger latents keep the kernel.
+    """
+    share = min(1.0, min(height, width) / FULL_SIDE)
+    return min(blur_kernel, max(3, 2 * round((blur_kernel * share - 1) / 2) + 1)), blur_sigma * share
 
 
 def mask_generator(seed: int) -> torch.Generator:
@@ -39,6 +64,7 @@ def mask_generator(seed: int) -> torch.Generator:
 
 def draw_mask(shape: tuple[int, ...], keep_probability: float, generator: torch.Generator) -> Tensor:
     """M: a boolean mask of ``shape``, each element true (kept) with ``keep_probability`` in [0, 1]."""
+    check_knobs(1.0, keep_probability)
     return torch.rand(shape, generator=generator) >= 1.0 - keep_probability
 
 
@@ -47,8 +73,10 @@ def degrade(frames: Tensor, mask: Tensor, blur_kernel: int = 9, blur_sigma: floa
 
     ``D(x) = M * x + (1 - M) * GaussianBlur(x)`` on ``frames`` (B, C, F, H, W) with a boolean
     ``mask`` of the same shape. The first frame stays as it is. Kernel (odd) and sigma are in latent pixels.
-    A FirstFrameError tells that the kernel is even, an ImageError that the image is too small for it.
+    A FirstFrameError tells that the kernel is even or sigma not above 0, an ImageError that the image is too small.
     """
+    if not 0.0 < blur_sigma < inf:
+        raise FirstFrameError(f"the blur's sigma must be a finite number above 0, got {blur_sigma}")
     if blur_kernel % 2 == 0:
         raise FirstFrameError(f"the blur kernel must be odd, so that it has a centre; got {blur_kernel}")
     if min(frames.shape[-2:]) <= blur_kernel // 2:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import FirstFrameError
+from ..errors import FirstFrameError, check_finite
 
 _POINT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*:\s*(-?\d+(?:\.\d+)?)\s*")
 
@@ -32,7 +32,9 @@ class Curve:
             match = _POINT.fullmatch(part)
             if match is None:
                 raise FirstFrameError(f"{part.strip()!r} is not a point of a curve: write 'position: value, ...'")
-            points.append((float(match[1]), float(match[2])))
+            position, value = float(match[1]), float(match[2])
+            check_finite(f"the point {part.strip()[:40]!r} of a curve", position + value)
+            points.append((position, value))
         positions = [position for position, _ in points]
         if positions != sorted(set(positions)):
             raise FirstFrameError(f"the positions of a curve must rise from point to point; got {positions}")
@@ -63,7 +65,7 @@ class StrengthSchedule:
             size. Kept as (F, H, W).
 
     Raises:
-        FirstFrameError: a mask of another shape.
+        FirstFrameError: a mask of another shape, a level or a value of the mask that is not finite.
     """
 
     over_steps: Curve = Curve()
@@ -72,10 +74,14 @@ class StrengthSchedule:
     mask: Tensor | None = None
 
     def __post_init__(self) -> None:
+        for level, strength in enumerate(self.levels):
+            check_finite(f"the strength at level {level}", strength)
         if self.mask is None:
             return
         if self.mask.ndim not in (2, 3) or self.mask.numel() == 0:
             raise FirstFrameError(f"a mask is (H, W) or (F, H, W), got shape {tuple(self.mask.shape)}")
+        if not self.mask.isfinite().all():
+            raise FirstFrameError("the mask has NaN or infinite values: check where it comes from")
         object.__setattr__(self, "mask", self.mask.reshape(-1, *self.mask.shape[-2:]))
 
     @property

@@ -1,8 +1,13 @@
-"""What the tiny model is trained on: scenes rendered once into a file, crops of them, captions, and latents."""
+"""What the tiny model is trained on: scenes, rendered on all cores and encoded once, with their captions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -12,61 +17,90 @@ from einops import rearrange
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm.auto import tqdm, trange
+from tqdm.auto import tqdm
 
 from ..training.data import BATCHES, LatentClips, seed_of
 from .config import NUM_FRAMES, SIZE
-from .scenes import Scene, path, render, sample_scene, training_seed
-from .scenes.texture import real_crop
+from .scenes import Scene, Sources, dusk, path, render, training_scene
 from .text import tokenize
 
-PATH_WEIGHT = 6.0
+PATH_WEIGHT = 3.0
+SHARD = 64
+Rendered = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+"""Frames (F, H, W, 3), and where the object is in any of them, (H/8, W/8)."""
 
 
-def render_scenes(file: Path, count: int) -> NDArray[np.uint8]:
-    """Render the first ``count`` training scenes into ``file``, or open them if they are there.
+def encode_scenes(
+    folder: Path, count: int, sources: Sources, autoencoder: AutoencoderTiny, at_dusk: bool = False
+) -> None:
+    """Render the first ``count`` training scenes and encode them where the autoencoder is, SHARD to a file.
 
-    Returns:
-        (count, F, H, W, 3) uint8, memory-mapped.
+    Files that are there already are kept, so that a run that was cut off goes on.
+
+    Args:
+        folder: gets ``00000.safetensors`` and so on: ``latents`` (n, F, 4, H/8, W/8) fp16, ``ends`` (n, 2, H, W, 3)
+            uint8, the first frame and the last, and ``path`` (n, H/8, W/8) bool, where the object is in any frame.
+        count: rounded up to whole files.
+        sources: of photographs and cut-outs.
+        autoencoder: in fp32.
+        at_dusk: in another look.
     """
-    shape = (count, NUM_FRAMES, SIZE, SIZE, 3)
-    if not file.exists():
-        unfinished = file.with_suffix(".part")
-        frames = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
-        for index in trange(count, desc="scenes"):
-            frames[index] = render(sample_scene(training_seed(index)), NUM_FRAMES, SIZE, with_flow=False).frames
-        frames.flush()
-        unfinished.rename(file)
-    opened: NDArray[np.uint8] = np.load(file, mmap_mode="r")
-    return opened[:count]
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [file for file in _shard_files(folder, count) if not file.exists()]
+    if not missing:
+        return
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=_one_thread) as pool:
+        render_one = partial(_rendered, sources=sources, at_dusk=at_dusk)
+        for file, rendered in tqdm(_rendered_ahead(pool, missing, render_one), "scenes", len(missing), unit=" files"):
+            unfinished = file.with_suffix(".part")
+            save_file(_encoded(rendered, autoencoder), unfinished)
+            unfinished.replace(file)
 
 
-def frame_crops(frames: NDArray[np.uint8], batch_size: int, crop: int, seed: int) -> Callable[[int], Tensor]:
-    """Random crops for the autoencoder, one in eight from a real image.
-
-    Returns:
-        The batch of a step, (batch_size, 3, crop, crop) in [-1, 1].
-    """
-
-    def batch(step: int) -> Tensor:
-        rng = np.random.default_rng(seed_of(BATCHES, seed, step))
-        crops = [
-            real_crop(rng, crop) if rng.random() < 1 / 8 else _random_crop(rng, frames, crop) for _ in range(batch_size)
-        ]
-        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-    return batch
+def _rendered_ahead(
+    pool: ProcessPoolExecutor, files: Sequence[Path], render_one: Callable[[int], Rendered]
+) -> Iterator[tuple[Path, Iterator[Rendered]]]:
+    """Each file with its scenes; the cores render the next one's while those of this one are encoded."""
+    ahead: deque[tuple[Path, Iterator[Rendered]]] = deque()
+    for file in files:
+        first = int(file.stem) * SHARD
+        ahead.append((file, pool.map(render_one, range(first, first + SHARD), chunksize=2)))
+        if len(ahead) > 1:
+            yield ahead.popleft()
+    yield from ahead
 
 
-def _random_crop(rng: np.random.Generator, frames: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
-    clip, frame = rng.integers(frames.shape[0]), rng.integers(frames.shape[1])
-    top, left = rng.integers(SIZE - crop + 1, size=2)
-    return frames[clip, frame, top : top + crop, left : left + crop]
+def _shard_files(folder: Path, count: int) -> list[Path]:
+    return [folder / f"{index:05}.safetensors" for index in range(-(-count // SHARD))]
+
+
+def _one_thread() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _rendered(index: int, sources: Sources, at_dusk: bool) -> Rendered:
+    scene = training_scene(index)
+    frames = render(scene, NUM_FRAMES, SIZE, with_flow=False, sources=sources).frames
+    return dusk(frames) if at_dusk else frames, _latent_path(scene)
+
+
+@torch.inference_mode()
+def _encoded(rendered: Iterator[Rendered], autoencoder: AutoencoderTiny) -> dict[str, Tensor]:
+    latents, ends, paths, device = [], [], [], autoencoder.device
+    for frames, covered in rendered:
+        pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.autocast(device.type, torch.bfloat16):
+            latents.append(autoencoder.encode(pixels).latents.half())
+        ends.append(torch.from_numpy(frames[[0, -1]]))
+        paths.append(torch.from_numpy(covered))
+    return {"latents": torch.stack(latents).contiguous(), "ends": torch.stack(ends), "path": torch.stack(paths)}
 
 
 def caption_batches(batch_size: int, count: int, seed: int, device: torch.device) -> Callable[[int], Tensor]:
     """Random captions of the first ``count`` training scenes: the batch of a step, (batch_size, 77)."""
-    tokens = tokenize([sample_scene(training_seed(i)).caption for i in range(count)]).to(device)
+    tokens = tokenize([training_scene(i).caption for i in range(count)]).to(device)
 
     def batch(step: int) -> Tensor:
         generator = torch.Generator(device).manual_seed(seed_of(BATCHES, seed, step))
@@ -75,46 +109,38 @@ def caption_batches(batch_size: int, count: int, seed: int, device: torch.device
     return batch
 
 
-@torch.inference_mode()
-def encode_scenes(frames: Iterable[NDArray[np.uint8]], autoencoder: AutoencoderTiny, file: Path) -> None:
-    """Encode rendered scenes into ``file``, where the autoencoder is: fp16 latents (clips, F, 4, H/8, W/8)."""
-    encoded, device = [], autoencoder.device
-    for clip in tqdm(frames, desc="latents"):
-        pixels = torch.tensor(clip).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with torch.autocast(device.type, torch.bfloat16):
-            encoded.append(autoencoder.encode(pixels).latents.half())
-    save_file({"latents": torch.stack(encoded).contiguous()}, file)
+def open_latents(folder: Path, images: bool = False) -> LatentClips:
+    """What :func:`encode_scenes` wrote, with the captions of its scenes, forwards and backwards.
 
-
-def open_latents(file: Path, scenes_file: Path | None = None) -> LatentClips:
-    """What `encode_scenes` wrote, with the captions of its scenes, forwards and backwards.
-
-    A scene that is there both ways leaves only its caption to tell where its thing moves. Places that the thing
+    A scene that is there both ways leaves only its caption to tell where its object moves. Places that the object
     passes count PATH_WEIGHT times in the loss: they are what the caption speaks of.
 
     Args:
-        file: of latents.
-        scenes_file: of `render_scenes`; brings the images that the clips start with.
+        folder: of the encoded scenes.
+        images: also open the images that the clips start with.
     """
-    latents = rearrange(load_file(file)["latents"], "n f c h w -> n c f h w")
-    scenes = [sample_scene(training_seed(i)) for i in range(len(latents))]
-    forward = [scene.caption for scene in scenes]
-    backward = {i: caption for i, scene in enumerate(scenes) if (caption := scene.backward_caption) is not None}
-    paths = torch.from_numpy(np.stack([_latent_path(scene) for scene in scenes]))
+    shards = [load_file(file) for file in sorted(folder.glob("*.safetensors"))]
+    latents = rearrange(torch.cat([shard["latents"] for shard in shards]), "n f c h w -> n c f h w")
+    paths = torch.cat([shard["path"] for shard in shards])
+    scenes = [training_scene(i) for i in range(len(latents))]
+    turned = {i: caption for i, scene in enumerate(scenes) if (caption := scene.backward_caption) is not None}
+    backward = [*turned]
     return LatentClips(
-        torch.cat([latents, latents[[*backward]].flip(2)]),
-        tokenize([*forward, *backward.values()]),
-        torch.where(torch.cat([paths, paths[[*backward]]]), PATH_WEIGHT, 1.0),
-        None if scenes_file is None else _first_frames(render_scenes(scenes_file, len(scenes)), [*backward]),
+        torch.cat([latents, latents[backward].flip(2)]),
+        tokenize([*(scene.caption for scene in scenes), *turned.values()]),
+        torch.where(torch.cat([paths, paths[backward]]), PATH_WEIGHT, 1.0),
+        _first_frames(torch.cat([shard["ends"] for shard in shards]), backward) if images else None,
     )
 
 
-def _first_frames(frames: NDArray[np.uint8], backward: list[int]) -> Tensor:
+def _first_frames(ends: Tensor, backward: list[int]) -> Tensor:
     """Frame 0 of every clip, then of those that are played backwards, (clips, 3, H, W) uint8."""
-    return torch.from_numpy(np.concatenate([frames[:, 0], frames[backward, -1]])).permute(0, 3, 1, 2)
+    return torch.cat([ends[:, 0], ends[backward, 1]]).movedim(-1, 1)
 
 
 def _latent_path(scene: Scene) -> NDArray[np.bool_]:
-    """`.scenes.path` at the resolution of latents, (H/8, W/8)."""
+    """:func:`.scenes.path` at the resolution of latents, (H/8, W/8)."""
+    if not scene.diameter:
+        return np.zeros((SIZE // 8, SIZE // 8), np.bool_)
     cells = path(scene, NUM_FRAMES, SIZE).reshape(SIZE // 8, 8, SIZE // 8, 8)
     return np.asarray(cells.any((1, 3)))

@@ -10,13 +10,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from ..bindings.diffusers.text import fill_text_encoder
 from ..modules.i2v_adapter import I2VAdapter
 from ..modules.motion import MotionConfig, MotionModule
 from ..shapes import fold_frames, unfold_frames
 from ..training.start import new_adapter
-from ..weights import save_state_dict
+from ..weights import MOTION_MODULE, load, save_state_dict
 from .config import MOTION, NOISE_SCHEDULE, UNET
-from .model import new_text_encoder
+from .files import weights_file
+from .model import new_text_encoder, text_config
 
 
 class Denoiser(nn.Module):
@@ -73,6 +75,14 @@ def new_base(file: Path | None = None, **parts: nn.Module) -> Denoiser:
 def new_motion() -> MotionModule:
     """An untrained motion module for the tiny UNet."""
     return MotionModule(MotionConfig(**MOTION))
+
+
+def shipped_base() -> Denoiser:
+    """The base that ships: text encoder, UNet and motion module."""
+    model = new_base(motion=load(MOTION_MODULE, weights_file("motion_module")).float())
+    model.text_encoder = fill_text_encoder(text_config(), load_file(weights_file("text_encoder")))
+    model.unet.load_state_dict(load_file(weights_file("unet")))
+    return model
 
 
 def with_adapter(file: Path) -> Denoiser:

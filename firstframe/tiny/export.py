@@ -3,53 +3,42 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from ..training.log import history
 from ..weights import I2V_ADAPTER, MOTION_MODULE, RETENTION, load, load_state_dict, save, save_state_dict
-from .autoencoder import open_autoencoder
-from .denoiser import new_base, new_motion, with_adapter
-from .files import weights_file
+from .autoencoder import LICENCE, SOURCE
+from .denoiser import with_adapter
+from .files import AUTOENCODER_FILE, PLAN_FILE, weights_file
+
+BASE_STAGES = ("text", "images", "clips", "whole")
 
 
-def export_autoencoder(runs: Path) -> None:
-    """Write the autoencoder's file."""
-    model = open_autoencoder(runs / "decoder" / "final.safetensors")
-    save_state_dict(weights_file("autoencoder"), _half(model), _story(runs, "autoencoder", "decoder"))
+def export(runs: Path, folder: Path) -> None:
+    """Write the weights of a finished run into ``folder``, with what is recorded of each stage.
 
-
-def export_base(runs: Path) -> None:
-    """Write the files of text encoder, UNet and motion module."""
-    model = new_base(runs / "whole" / "final.safetensors", motion=new_motion())
-    story = _story(runs, "pictures", "clips", "whole")
-    text = {f"text_model.{key.removeprefix('text_model.')}": w for key, w in _half(model.text_encoder).items()}
-    save_state_dict(weights_file("text_encoder"), text, story)
-    save_state_dict(weights_file("unet"), _half(model.unet), story)
-    save(MOTION_MODULE, weights_file("motion_module"), model.motion, story, torch.float16)
-
-
-def export_adapter(runs: Path) -> None:
-    """Write the adapter's file."""
+    Args:
+        runs: the folder of all stages.
+        folder: gets a file for each of :data:`.files.PARTS`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file, base = partial(weights_file, folder=folder), _story(runs, *BASE_STAGES)
     model = with_adapter(runs / "adapter_whole" / "final.safetensors")
-    story = _story(runs, "adapter", "adapter_whole")
-    save(I2V_ADAPTER, weights_file("i2v_adapter"), model.adapter, story, torch.float16)
-
-
-def export_retention(runs: Path) -> None:
-    """Write the retention branch's file."""
+    text = {f"text_model.{key.removeprefix('text_model.')}": w for key, w in _half(model.text_encoder).items()}
+    source = {"firstframe.source": SOURCE, "firstframe.licence": LICENCE}
+    save_state_dict(file("autoencoder"), load_state_dict(runs / AUTOENCODER_FILE), source)
+    save_state_dict(file("text_encoder"), text, base)
+    save_state_dict(file("unet"), _half(model.unet), base)
+    save(MOTION_MODULE, file("motion_module"), model.motion, base, torch.float16)
+    save(I2V_ADAPTER, file("i2v_adapter"), model.adapter, _story(runs, "adapter", "adapter_whole"), torch.float16)
     branch = load(RETENTION, runs / "retention" / "final.safetensors")
-    save(RETENTION, weights_file("retention"), branch, _story(runs, "retention"), torch.float16)
-
-
-def export_look(runs: Path) -> None:
-    """Write the LoRA's file."""
+    save(RETENTION, file("retention"), branch, _story(runs, "retention"), torch.float16)
     lora = load_state_dict(runs / "look" / "final.safetensors")
-    halves = {name: weight.half() for name, weight in lora.items()}
-    save_state_dict(weights_file("look_lora"), halves, _story(runs, "look"))
+    save_state_dict(file("look_lora"), {name: weight.half() for name, weight in lora.items()}, _story(runs, "look"))
 
 
 def _half(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -57,6 +46,7 @@ def _half(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _story(runs: Path, *stages: str) -> dict[str, str]:
-    """Metadata: the commands in order, with steps, batch, rate, data and last loss of each."""
-    entries: list[dict[str, Any]] = [history(runs / stage) for stage in stages]
-    return {"firstframe.training": json.dumps(entries)}
+    """Metadata: the run, and the stages in order, with steps, batch, rate and last loss of each."""
+    run = json.loads((runs / PLAN_FILE).read_text("utf-8"))
+    entries = [history(runs / stage) for stage in stages if (runs / stage / "config.json").exists()]
+    return {"firstframe.run": json.dumps(run), "firstframe.training": json.dumps(entries)}

@@ -16,6 +16,7 @@ from ..training.losses import VideoLoss
 from ..training.words import WordDropout
 from .config import TEXT_ENCODER
 from .denoiser import Denoiser
+from .scenes import COLOURS, SHAPES
 from .text import caption_ends, known_tokens, tokenize
 
 RECALL_WEIGHT = 0.5
@@ -40,9 +41,17 @@ class Recall(nn.Linear):
         return functional.cross_entropy(guesses.float(), words)
 
 
-def tiny_word_dropout(device: torch.device) -> WordDropout:
-    """For captions of the tiny model's words."""
-    return WordDropout(tokenize([""]).to(device), len(known_tokens()), caption_ends())
+def tiny_word_dropout(device: torch.device, drop_appearance: float = 0.0, wrong_appearance: float = 0.0) -> WordDropout:
+    """For captions of the tiny model's words, of which those for colour and shape are words for appearance."""
+    groups = (tokenize([" ".join(words)])[0, 1 : len(words) + 1].to(device) for words in (COLOURS, SHAPES))
+    return WordDropout(
+        tokenize([""]).to(device),
+        len(known_tokens()),
+        caption_ends(),
+        tuple(groups),
+        drop_appearance=drop_appearance,
+        wrong_appearance=wrong_appearance,
+    )
 
 
 @dataclass(frozen=True)

@@ -6,31 +6,32 @@ Each stage reads what the one before it left in the folder, and goes on from its
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import AutoencoderTiny
 from diffusers.training_utils import set_seed
 from torch import nn
 
 from ..bindings.diffusers import Injection, inject
-from ..training.data import ClipBatch
-from ..training.loop import LoopConfig, Loss, train
+from ..training.data import ClipBatch, LatentClips
+from ..training.loop import LoopConfig, Loss, pace, planned_steps, train
 from ..training.losses import RetentionLoss, VideoLoss
 from ..training.start import new_adapter, new_retention
 from ..weights import RETENTION, save, save_state_dict
-from .autoencoder import open_autoencoder, start_from_thumbnail
-from .autoencoder_loss import AutoencoderLoss
-from .config import AUTOENCODER, STEM_CHANNELS
-from .data import caption_batches, encode_scenes, frame_crops, open_latents, render_scenes
+from .autoencoder import open_autoencoder
+from .config import STEM_CHANNELS
+from .data import caption_batches
 from .denoiser import Denoiser, alphas_cumprod, new_base, new_motion, with_adapter
+from .files import AUTOENCODER_FILE
 from .recall import CaptionLoss, Recall, RecallingLoss, tiny_word_dropout
-from .scenes import dusk
+from .samples import draw_samples
 from .style_lora import add_lora, lora_weights
 
-CROP = 64
+WATCHED = ("clips", "whole", "adapter", "adapter_whole")
+"""Stages that show sample frames while they run."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,19 @@ class Run:
     """How long a stage trains, and where.
 
     Attributes:
-        folder: of all stages: scenes, latents, and a folder for each stage.
+        folder: of all stages.
         device: that computes.
-        steps: optimiser steps in all.
+        clips: encoded scenes, on the device.
+        seconds: to train for; the first few steps tell how many that makes.
         learning_rate: at its peak.
-        batch_size: crops, captions or clips in a batch.
+        batch_size: captions or clips in a batch.
         shown: frames of each clip that a batch shows, frame 0 among them.
     """
 
     folder: Path
     device: torch.device
-    steps: int
+    clips: LatentClips
+    seconds: float
     learning_rate: float
     batch_size: int
     shown: int = 1
@@ -61,51 +64,43 @@ class Run:
         self, stage: str, model: nn.Module, batches: Callable[[int], Any], loss: Loss, precision: str = "bf16"
     ) -> None:
         """Train a model in the folder of a stage."""
-        config = LoopConfig(self.steps, self.learning_rate, self.batch_size, precision=precision)
-        train(model, batches, loss, config, self.folder / stage, self.device)
+        config = LoopConfig(1, self.learning_rate, self.batch_size, precision=precision)
+        steps = planned_steps(
+            self.folder / stage, self.seconds, lambda: pace(model, batches, loss, config, self.device)
+        )
+        watch = partial(self._draw, stage, model) if stage in WATCHED else None
+        train(model, batches, loss, replace(config, steps=steps), self.folder / stage, self.device, watch)
 
-    def clips(self, seed: int, images: bool = False) -> Callable[[int], ClipBatch]:
-        """Batches of encoded scenes, which are on the device as a whole."""
-        scenes = self.folder / "scenes.npy" if images else None
-        clips = open_latents(self.folder / "latents.safetensors", scenes).to(self.device)
-        return clips.batches(self.batch_size, self.shown, seed)
+    def _draw(self, stage: str, model: nn.Module, step: int) -> None:
+        """What the base, with its adapter if it has one, makes of held-out scenes."""
+        autoencoder = open_autoencoder(self.folder / AUTOENCODER_FILE).to(self.device)
+        with torch.random.fork_rng():
+            draw_samples(model.state_dict(), autoencoder, self.folder / "samples" / f"{stage}_{step:05}.png")
 
-    def video_loss(self, injection: Injection, clean_share: float = 0.0) -> VideoLoss:
+    def batches(self, seed: int) -> Callable[[int], ClipBatch]:
+        """Batches of the encoded scenes."""
+        return self.clips.batches(self.batch_size, self.shown, seed)
+
+    def video_loss(self, injection: Injection, clean_share: float = 0.0, words: WordShares | None = None) -> VideoLoss:
         """The loss of clips in the tiny model's words, under its noise schedule."""
         return VideoLoss(
-            injection, alphas_cumprod().to(self.device), tiny_word_dropout(self.device), clean_share=clean_share
+            injection,
+            alphas_cumprod().to(self.device),
+            tiny_word_dropout(self.device, *(words or BASE_WORDS)),
+            clean_share=clean_share,
         )
 
 
-def encode(folder: Path, count: int, device: torch.device) -> None:
-    """Encode the scenes with the trained autoencoder."""
-    model = open_autoencoder(folder / "autoencoder" / "final.safetensors")
-    encode_scenes(
-        render_scenes(folder / "scenes.npy", count),
-        model.to(device, memory_format=torch.channels_last),
-        folder / "latents.safetensors",
-    )
+class WordShares(NamedTuple):
+    """Of captions whose words for appearance become unknown, or wrong ones."""
+
+    unknown: float
+    wrong: float
 
 
-def train_autoencoder(run: Run, count: int) -> None:
-    """Train the autoencoder on crops of scenes and of real images, in fp32."""
-    set_seed(0)
-    model = AutoencoderTiny(**AUTOENCODER).to(memory_format=torch.channels_last)
-    start_from_thumbnail(model)
-    _train_on_crops(run, model, "autoencoder", count, seed=0)
-
-
-def train_decoder(run: Run, count: int) -> None:
-    """Train the decoder on, with the encoder as it is: what was trained on its latents stays valid."""
-    model = open_autoencoder(run.file("autoencoder"))
-    model.encoder.requires_grad_(False)
-    _train_on_crops(run, model, "decoder", count, seed=8)
-
-
-def _train_on_crops(run: Run, model: AutoencoderTiny, stage: str, count: int, seed: int) -> None:
-    batches = frame_crops(render_scenes(run.folder / "scenes.npy", count), run.batch_size, CROP, seed)
-    run.train(stage, model, batches, AutoencoderLoss.on(run.device), precision="no")
-    save_state_dict(run.file(stage), model.state_dict(), {})
+BASE_WORDS = WordShares(unknown=0.4, wrong=0.1)
+IMAGE_WORDS = WordShares(unknown=0.4, wrong=0.3)
+"""Where the first frame is shown, the words for what it shows may as well be wrong."""
 
 
 def train_text(run: Run, count: int) -> None:
@@ -115,7 +110,7 @@ def train_text(run: Run, count: int) -> None:
     model.unet.requires_grad_(False)
     model.parts["recall"] = Recall()
     batches = caption_batches(run.batch_size, count, 1, run.device)
-    run.train("text", model, batches, CaptionLoss(tiny_word_dropout(run.device)), precision="no")
+    run.train("text", model, batches, CaptionLoss(tiny_word_dropout(run.device, *BASE_WORDS)), precision="no")
     del model.parts["recall"]
     model.save(run.file("text"))
 
@@ -128,19 +123,22 @@ class Base(NamedTuple):
     clean_share: float = 0.0
 
 
-BASES = {"pictures": Base("text", 2), "clips": Base("pictures", 3, clean_share=0.8), "whole": Base("clips", 5)}
+BASES = {
+    "images": Base("text", 2),
+    "clips": Base("images", 3, clean_share=0.7),
+    "whole": Base("clips", 5, clean_share=0.3),
+}
 
 
 def train_base(run: Run, stage: str) -> None:
     """Train text encoder, UNet and, where more than one frame is shown, the motion module."""
     base = BASES[stage]
     set_seed(base.seed)
-    motion = new_motion() if run.shown > 1 else None
-    model = new_base(run.file(base.before), **({} if motion is None else {"motion": motion}))
+    model = new_base(run.file(base.before), motion=new_motion())
     model.parts["recall"] = Recall()
-    with inject(model.unet, motion, num_frames=run.shown) as injection:
+    with inject(model.unet, model.motion if run.shown > 1 else None, num_frames=run.shown) as injection:
         loss = RecallingLoss(run.video_loss(injection, base.clean_share))
-        run.train(stage, model, run.clips(base.seed), loss)
+        run.train(stage, model, run.batches(base.seed), loss)
     del model.parts["recall"]
     model.save(run.file(stage))
 
@@ -153,7 +151,7 @@ def train_adapter(run: Run) -> None:
 
 
 def train_adapter_whole(run: Run) -> None:
-    """Train the adapter on, on whole clips."""
+    """Train the adapter on, on whole clips: there the motion module carries less of the clean frame to the others."""
     _train_adapter(run, with_adapter(run.file("adapter")), "adapter_whole", seed=9)
 
 
@@ -161,7 +159,7 @@ def _train_adapter(run: Run, model: Denoiser, stage: str, seed: int) -> None:
     model.requires_grad_(False)
     model.adapter.requires_grad_(True)
     with inject(model.unet, model.motion, model.adapter, num_frames=run.shown) as injection:
-        run.train(stage, model, run.clips(seed), run.video_loss(injection, clean_share=1.0))
+        run.train(stage, model, run.batches(seed), run.video_loss(injection, 1.0, IMAGE_WORDS))
     model.save(run.file(stage))
 
 
@@ -171,21 +169,16 @@ def train_retention(run: Run) -> None:
     model = with_adapter(run.file("adapter_whole")).requires_grad_(False)
     branch = model.parts["retention"] = new_retention(model.unet, model.motion, STEM_CHANNELS)
     with inject(model.unet, model.motion, model.adapter, num_frames=run.shown) as injection:
-        loss = RetentionLoss(injection, branch, run.video_loss(injection), run.video_loss(injection, clean_share=1.0))
-        run.train("retention", model, run.clips(6, images=True), loss)
+        alone, beside = (run.video_loss(injection, share, IMAGE_WORDS) for share in (0.0, 1.0))
+        run.train("retention", model, run.batches(6), RetentionLoss(injection, branch, alone, beside))
     save(RETENTION, run.file("retention"), branch, dtype=torch.float32)
 
 
-def train_look(run: Run, count: int) -> None:
+def train_look(run: Run) -> None:
     """Tune the base to another look with a LoRA, as community checkpoints are: the motion module stays as it is."""
-    latents = run.folder / "look_latents.safetensors"
-    if not latents.exists():
-        at_dusk = (dusk(clip) for clip in render_scenes(run.folder / "scenes.npy", count))
-        encode_scenes(at_dusk, open_autoencoder(run.file("autoencoder")).to(run.device), latents)
     set_seed(7)
     model = new_base(run.file("whole"), motion=new_motion()).requires_grad_(False)
     add_lora(model.unet)
-    batches = open_latents(latents).to(run.device).batches(run.batch_size, run.shown, seed=7)
     with inject(model.unet, model.motion, num_frames=run.shown) as injection:
-        run.train("look", model, batches, run.video_loss(injection))
+        run.train("look", model, run.batches(7), run.video_loss(injection))
     save_state_dict(run.file("look"), lora_weights(model.unet), {})

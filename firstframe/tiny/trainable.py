@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..training.base import VideoBase
+from ..training.config import TINY, ModelTable
 from .config import AUTOENCODER, STEM_CHANNELS
 from .files import weights_file
 from .model import TinyModel, load_tiny
@@ -35,6 +36,12 @@ class TinyEncoders:
     def to(self, device: torch.device) -> None:
         self.model.autoencoder.to(device)
         self.model.text_encoder.to(device)
+
+
+def with_tiny_files(model: ModelTable) -> ModelTable:
+    """``model`` with the shipped files in place of the adapter and the branch that are called "tiny"."""
+    shipped = {"i2v_adapter": weights_file("i2v_adapter"), "retention": weights_file("retention")}
+    return model.model_copy(update={key: file for key, file in shipped.items() if str(getattr(model, key)) == TINY})
 
 
 def tiny_base() -> VideoBase:

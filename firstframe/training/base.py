@@ -61,7 +61,7 @@ class CheckpointEncoders:
     key: str
 
     def encode(self, images: Tensor) -> Tensor:
-        latents = torch.cat([self.checkpoint.encode(some) for some in images.split(IMAGES_AT_ONCE)])
+        latents = torch.cat([self.checkpoint.encode(some) for some in torch.split(images, IMAGES_AT_ONCE)])
         return latents.float().cpu() * self.checkpoint.latent_scale
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -128,8 +128,9 @@ class Fit:
         if not due or not self.accelerator.is_main_process:
             return
         state.averages.swap()
-        for watcher in due:
-            record.note(watcher.look(state.step))
+        with self.accelerator.autocast(), record.paused():
+            for watcher in due:
+                record.note(watcher.look(state.step))
         state.averages.swap()
 
     def save(self, state: TrainingState) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -95,6 +96,15 @@ class Log:
         self.losses.clear()
         self.since = time.monotonic()
         return True
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens until the end is no part of a step's time."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.since += time.monotonic() - began
 
     def note(self, numbers: dict[str, float]) -> None:
         """Write a line about the steps done."""

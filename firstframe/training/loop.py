@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,6 +23,7 @@ from .precision import forward_in_bf16
 
 Loss = Callable[[Any, Any], Tensor]
 M = TypeVar("M", bound=nn.Module)
+PACE_STEPS, LEAST_STEPS = 5, 20
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class LoopConfig:
         weight_decay: of AdamW.
         precision: "bf16" or "no", of the model's forward pass; weights, averages and the loss stay fp32.
         save_every: seconds between two checkpoints.
+        watch_every: seconds between two looks at what the model makes.
         log_every: steps to a line of the log. Checkpoints are written with lines of the log.
         seed: every draw of a step follows from it and from the step's number.
     """
@@ -48,12 +52,19 @@ class LoopConfig:
     weight_decay: float = 1e-2
     precision: str = "bf16"
     save_every: float = 120.0
+    watch_every: float = 600.0
     log_every: int = 20
     seed: int = 0
 
 
 def train(
-    model: M, batches: Callable[[int], Any], loss: Loss, config: LoopConfig, folder: Path, device: torch.device
+    model: M,
+    batches: Callable[[int], Any],
+    loss: Loss,
+    config: LoopConfig,
+    folder: Path,
+    device: torch.device,
+    watch: Callable[[int], None] | None = None,
 ) -> M:
     """Train the parameters of ``model`` that require gradients.
 
@@ -67,6 +78,7 @@ def train(
         config: see `LoopConfig`.
         folder: gets ``checkpoint.pt``, ``config.json`` and ``log.jsonl``.
         device: where everything is computed.
+        watch: told the number of steps every ``watch_every`` seconds, while the model has the averaged weights.
 
     Returns:
         The model, with the averaged weights in place.
@@ -76,7 +88,7 @@ def train(
     if checkpoint.exists():
         state.load_state_dict(torch.load(checkpoint, map_location=device, weights_only=True))
     cast = forward_in_bf16(model, device) if config.precision == "bf16" else nullcontext()
-    saved = time.monotonic()
+    saved = watched = time.monotonic()
     with cast, Log(folder, asdict(config), state.step, config.log_every) as log:
         while state.step < config.steps:
             set_seed(seed_of(DRAWS, config.seed, state.step))
@@ -88,8 +100,43 @@ def train(
             if state.step == config.steps or (line and time.monotonic() - saved >= config.save_every):
                 _save(state.state_dict(), checkpoint)
                 saved = time.monotonic()
+            if watch and line and time.monotonic() - watched >= config.watch_every:
+                state.show_average(watch)
+                watched = time.monotonic()
     state.ema.copy_to(state.weights)
     return model
+
+
+def planned_steps(folder: Path, seconds: float, pace: Callable[[], float]) -> int:
+    """How many steps a run makes in ``seconds``; a run that began keeps its number.
+
+    Args:
+        folder: of the run.
+        seconds: that it may take.
+        pace: measures the seconds of a step.
+    """
+    config = folder / "config.json"
+    if config.exists():
+        steps: int = json.loads(config.read_text("utf-8"))["steps"]
+        return steps
+    return max(LEAST_STEPS, round(seconds / pace()))
+
+
+def pace(
+    model: nn.Module, batches: Callable[[int], Any], loss: Loss, config: LoopConfig, device: torch.device
+) -> float:
+    """Seconds of a step without its update: the median of a few, after one that is not counted."""
+    model.to(device)
+    taken = []
+    with forward_in_bf16(model, device) if config.precision == "bf16" else nullcontext():
+        for step in range(PACE_STEPS + 1):
+            started = time.monotonic()
+            value = loss(model, _moved(batches(step), device))
+            torch.autograd.backward(value)
+            value.item()
+            taken.append(time.monotonic() - started)
+    model.zero_grad()
+    return statistics.median(taken[1:])
 
 
 def _moved(batch: Any, device: torch.device) -> Any:
@@ -127,6 +174,13 @@ class _State:
         self.step += 1
         rate: float = self.schedule.get_last_lr()[0]
         return rate
+
+    def show_average(self, watch: Callable[[int], None]) -> None:
+        """Call ``watch`` while the model has the averaged weights."""
+        self.ema.store(self.weights)
+        self.ema.copy_to(self.weights)
+        watch(self.step)
+        self.ema.restore(self.weights)
 
     @property
     def _parts(self) -> dict[str, Any]:

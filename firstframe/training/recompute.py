@@ -31,4 +31,7 @@ def recomputed(modules: Iterable[nn.Module]) -> Iterator[None]:
 def _forward(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    # dictionaries as they are now: the host tells in one and the same which layer it is at
+    now: dict[str, Any] = {name: dict(value) if isinstance(value, dict) else value for name, value in kwargs.items()}
+    given = [dict(value) if isinstance(value, dict) else value for value in args]
+    return checkpoint(forward, *given, use_reentrant=False, **now)

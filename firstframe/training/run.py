@@ -55,7 +55,9 @@ class Training:
             project_dir=settings.output_dir,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
-        target = new_target(kind, base, config.model, settings)
+        with torch.random.fork_rng():  # for what starts with random weights
+            torch.manual_seed(settings.seed)
+            target = new_target(kind, base, config.model, settings)
         for weight in target.denoiser.parameters():
             weight.data = weight.data.to(
                 accelerator.device, torch.float32 if weight.requires_grad else TYPES[settings.mixed_precision]

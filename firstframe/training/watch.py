@@ -23,7 +23,7 @@ from .data import DRAWS, seed_of
 from .objective import Objective
 from .target import Target
 
-DRAWS_EACH = 4
+DRAWS_EACH = 2
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FirstFrameError, WeightsError, printable
+from ..interrupt import still_wanted
 from ..modules.backend import TORCH, Backend
 from ..sites import Site
 from .config import Config, parse_config
-from .door import is_finite
+from .door import check_finite
 from .files import StateDict, load_metadata, load_state_dict
 from .keymaps import Names, to_ours
 from .layouts import Kind, carries_motion, detect_layout
@@ -90,14 +91,10 @@ class Contents:
 
     def check_values(self) -> None:
         """WeightsError for a tensor that is not of floating-point numbers, or where one of them is not finite."""
-        for name, tensor in self.state.items():
+        for name, tensor in still_wanted(self.state.items()):
             if tensor.dtype not in TYPES:
                 raise WeightsError(f"{self.shown(name)} is of type {tensor.dtype}; weights are floating-point numbers")
-            if not is_finite(tensor):
-                raise WeightsError(
-                    f"{self.shown(name)} {tuple(tensor.shape)} has NaN or infinite values, of which a model makes "
-                    f"black frames; look at it with: firstframe weights inspect {self.path}"
-                )
+            check_finite(self.path, self.shown(name), tensor)
 
 
 @contextmanager

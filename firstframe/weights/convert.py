@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import WeightsError
-from .files import load_metadata, load_state_dict, save_state_dict
+from ..errors import WeightsError, printable
+from ..interrupt import still_wanted
+from .door import check_finite
+from .files import StateDict, load_metadata, load_state_dict, save_state_dict
 from .keymaps import to_theirs
 from .kinds import OWN_KINDS
 from .layouts import Kind
@@ -20,6 +22,7 @@ def to_safetensors(source: Path, target: Path) -> None:
     read, and leaves a ``target`` that was there as it was.
     """
     state = load_state_dict(source)
+    _check_values(source, state)
     _check_target(target)
     save_state_dict(target, state, {**load_metadata(source), **_from(source)})
 
@@ -57,12 +60,21 @@ def to_unet(source: Path, target: Path, names: UNetNames) -> None:
         unet = unet_tensors(state, names)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from error
+    _check_values(source, unet)
     _check_target(target)
     save_state_dict(target, unet, _from(source))
 
 
 def _from(source: Path) -> dict[str, str]:
     return {"firstframe.converted_from": source.name}
+
+
+def _check_values(source: Path, state: StateDict) -> None:
+    for name, tensor in still_wanted(state.items()):
+        try:
+            check_finite(source, printable(name), tensor)
+        except WeightsError as error:
+            raise WeightsError(f"{source}: {error}") from error
 
 
 def _check_target(target: Path) -> None:

@@ -70,6 +70,15 @@ def _unusual(tensor: Tensor) -> str | None:
     return None if tensor.layout is torch.strided else "sparse"
 
 
+def check_finite(path: Path | str, name: str, tensor: Tensor) -> None:
+    """Refuse a tensor in which a value is NaN or infinite. ``name`` is printable."""
+    if not is_finite(tensor):
+        raise WeightsError(
+            f"{name} {tuple(tensor.shape)} has NaN or infinite values, of which a model makes black frames; look at "
+            f"it with: firstframe weights inspect {path}"
+        )
+
+
 def is_finite(tensor: Tensor) -> bool:
     """Whether no value is NaN or infinite, in one pass over the memory."""
     if not tensor.is_floating_point() or not tensor.numel():

@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from firstframe.bindings.diffusers import Parts, PartScales, Prompts, SamplingSettings, sample
+from firstframe.bindings.diffusers.pipeline import animate_sequence, reference_of, sample_clip
 from firstframe.clips.reference import Reference
 from firstframe.sampling.guidance import DualGuidance
 from firstframe.tiny.model import TinyModel, load_tiny
-from firstframe.tiny.pipeline import animate_sequence, reference_of, sample_clip
 
 RECORDED = Path(__file__).parents[1] / "data" / "recorded_clips.safetensors"
 RELATIVE = 2e-3

@@ -39,7 +39,7 @@ def test_a_device_that_is_not_there_is_refused(devices, name: str) -> None:
         resolve_device(name)
 
 
-@pytest.mark.parametrize("command", [["measure", "tiny"], ["train", "text"], ["train", "latents"]])
+@pytest.mark.parametrize("command", [["measure", "tiny"], ["measure", "photographs", "."], ["train", "tiny"]])
 def test_it_is_refused_in_one_line(devices, command: list[str]) -> None:
     devices(0, False)
     result = CliRunner().invoke(app, [*command, "--device", "cuda"])

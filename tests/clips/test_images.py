@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from firstframe.clips.images import rgb_frames
 from firstframe.clips.reference import prepare_image
 from firstframe.errors import ImageError
 
@@ -124,3 +125,25 @@ def test_broken_files_are_refused(tmp_path):
     for name in ("cut.png", "text.png", "empty.png", "folder.png", "pipe.png"):
         with pytest.raises(ImageError, match=name):
             prepare_image(tmp_path / name, 64, 64)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_frames_of_other_packs_become_rgb(channels: int) -> None:
+    images = torch.rand(2, 4, 5, channels)
+    rgb = rgb_frames(images)
+    assert rgb.shape == (2, 4, 5, 3)
+    assert torch.equal(rgb[..., 0], images[..., 0]) and (channels > 1 or torch.equal(rgb[..., 2], images[..., 0]))
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8, 3), (1, 8, 8, 2), (8, 8, 3), (1, 0, 8, 3)])
+def test_frames_of_no_known_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError, match=r"images are \(F, H, W, C\)"):
+        rgb_frames(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_frames_that_are_not_finite(value: float) -> None:
+    images = torch.zeros(3, 4, 4, 3)
+    images[1, 2, 3, 0] = value
+    with pytest.raises(ImageError, match="image 1 has values that are not finite"):
+        rgb_frames(images)

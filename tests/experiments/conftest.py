@@ -27,7 +27,7 @@ def no_other_look() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def few_claims() -> Report:
     """The papers' claims, the prior's grid with four of its 25 cases."""
-    four = [case for case in catalogue.PRIOR.cases if case.row["t0"] in (1.0, 0.6) and case.row["p"] in (0.9, 0.1)]
+    four = [case for case in catalogue.PRIOR.cases if case.row["t0"] in (1.0, 0.6) and case.row["keep"] in (0.9, 0.1)]
     prior = replace(catalogue.PRIOR, cases=four, least_steps=1)
     return replace(catalogue.CLAIMS, experiments=[*catalogue.CLAIMS.experiments[:-1], prior])
 

@@ -35,8 +35,11 @@ def test_comparison(small_model: TinyModel, tmp_path: Path) -> None:
     assert (report["version"], report["scenes"], report["seed"]) == (__version__, 2, 3)
     assert report["settings"]["keep_probability"] == SETTINGS.keep_probability
     rows = by_method(report, "methods")
-    assert all(set(rows[method]) == set(catalogue.QUALITY) for method in ("base", "clean_frame", "adapter"))
-    assert set(rows["autoencoder"]) == {"ssim", "psnr"} and report["methods"]["clips"] == 2
+    assert all(
+        set(rows[method]) == set(catalogue.QUALITY)
+        for method in ("base", "clean_frame", "adapter", "unspoken", "contradicted")
+    )
+    assert set(rows["autoencoder"]) == {"ssim", "psnr", *catalogue.OBJECT} and report["methods"]["clips"] == 2
     assert rows["target"]["direction_accuracy"] == 1 and "ssim" not in rows["target"]
     # only these two start with the image, as well as the autoencoder can reproduce it
     base, clean, adapter = (rows[name]["first_frame_ssim"] for name in ("base", "clean_frame", "adapter"))
@@ -65,11 +68,12 @@ def test_prior(small_model: TinyModel, tmp_path: Path) -> None:
     report = measure(catalogue.PRIOR_REPORT, small_model, Setup(1, 0, replace(SETTINGS, steps=2)), tmp_path)
     rows = report["prior"]["rows"]
     assert [row["t0"] for row in rows] == [1.0, 0.9, 0.8, 0.7, 0.6, *[1.0] * 5]
-    assert [row["p"] for row in rows] == [*[1.0] * 5, 0.9, 0.7, 0.5, 0.3, 0.1]
+    assert [row["keep"] for row in rows] == [*[1.0] * 5, 0.9, 0.7, 0.5, 0.3, 0.1]
+    assert [row["p"] for row in rows] == [*[0.0] * 5, 0.1, 0.3, 0.5, 0.7, 0.9]
     assert len({row["flow_score"] for row in rows}) >= 6  # t0 is rounded to whole steps
     lines = (tmp_path / "prior.md").read_text().splitlines()
-    assert lines[2] == "| t0 | p | flow (px/frame) | warping error |" and len(lines) >= 4 + len(rows)
-    assert lines[4].startswith(f"| 1.0 | 1.0 | {rows[0]['flow_score']:.2f} |")
+    assert lines[2].startswith("| t0 | keep | p | speed of the object (of the true one) |")
+    assert len(lines) >= 4 + len(rows) and lines[4].startswith(f"| 1.0 | 1.0 | 0.0 | {rows[0]['object_speed']:.2f} |")
 
 
 def test_one_experiment_keeps_the_others(small_model: TinyModel, few_claims: Report, tmp_path: Path) -> None:
@@ -84,8 +88,8 @@ def test_a_clip_is_made_once(small_model: TinyModel, tmp_path: Path, monkeypatch
     first = measure(TINY, small_model, ONE, tmp_path, tell=told.append)
     monkeypatch.setattr(evaluator, "make_clip", lambda *_: pytest.fail("made again"))
     assert measure(TINY, small_model, ONE, tmp_path, tell=told.append) == first
-    assert "5 clips (methods), 0 of them kept" in told[0] and re.search(r"about \d\d:\d\d ", told[1])
-    assert "5 clips (methods), 5 of them kept" in told[2] and "about 00:00" in told[3]
+    assert "7 clips (methods), 0 of them kept" in told[0] and re.search(r"about \d\d:\d\d ", told[1])
+    assert "7 clips (methods), 5 of them kept" in told[2] and "about 00:00" in told[3]
     with pytest.raises(pytest.fail.Exception):
         measure(TINY, small_model, replace(ONE, settings=replace(SETTINGS, seed=1)), tmp_path)
 
@@ -104,7 +108,7 @@ def test_an_interrupted_run_is_reported_and_continued(
 
     def interrupted(model: TinyModel, method: str, *rest: Any) -> Any:
         made.append(method)
-        if len(made) == 8:
+        if len(made) == 10:
             raise KeyboardInterrupt
         return make_clip(model, method, *rest)
 

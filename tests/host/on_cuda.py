@@ -75,13 +75,16 @@ class OneDevice(TorchDispatchMode):
                 return result
         self.operations[operation.overloadpacket.__name__] += 1
         fault = find_fault(operation.overloadpacket, args, kwargs)
-        return self.run(operation, args, kwargs, fault)
+        result = self.run(operation, args, kwargs, fault)
+        if kwargs.get("pin_memory"):
+            result.is_in_pinned_memory = True  # fake tensors do not know
+        return result
 
     def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], fault: str | None) -> Any:
         """One operation, after what was found wrong with it."""
         if fault:
             raise DeviceFault(f"{operation}: {fault}")
-        return operation(*args, **kwargs)
+        return computed_or_read(operation, args, kwargs)
 
 
 class Waits(OneDevice):
@@ -100,9 +103,14 @@ class Waits(OneDevice):
             raise DeviceFault(f"{operation}: {fault}")
         if fault:
             self.found.append(place_in_code())
-        if operation.overloadpacket in READS:
-            return True if operation.overloadpacket is not aten._local_scalar_dense else _one(args[0])
-        return operation(*args, **kwargs)
+        return computed_or_read(operation, args, kwargs)
+
+
+def computed_or_read(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What an operation returns; 1 for a value that Python reads."""
+    if operation.overloadpacket in READS:
+        return True if operation.overloadpacket is not aten._local_scalar_dense else _one(args[0])
+    return operation(*args, **kwargs)
 
 
 def place_in_code() -> str:
@@ -153,6 +161,8 @@ def find_fault(operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     """What would stop or wait on a GPU, in words; None where nothing would."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     gpu = any(tensor.is_cuda for tensor in tensors)
+    if operation is aten.copy_ and getattr(args[0], "is_in_pinned_memory", False) and args[2:] == (True,):
+        return None  # it does not wait
     if operation in COPIES:
         return _copy_fault(tensors, kwargs.get("device"))
     if operation in INDEXING and gpu:

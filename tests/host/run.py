@@ -1,6 +1,7 @@
 """Run the host tests in every ComfyUI that is found, in a Python environment of their own.
 
     python tests/host/run.py [options for pytest]
+    python tests/host/run.py --program tests/soak/soak.py [its options]     # another program in place of pytest
 
 COMFYUI_PATH    folders of ComfyUI, one or several (separated like PATH). Default: ~/comfy/ComfyUI
 COMFYUI_PYTHON  the Python that runs them. Default: .venv or venv in the folder, else the one that runs this file
@@ -23,6 +24,7 @@ BIN = "Scripts" if os.name == "nt" else "bin"
 REQUIREMENTS = ["pytest>=8", "websocket-client>=1.7", "diffusers>=0.35,<1", "-r", str(ROOT / "requirements.txt")]
 REQUIREMENTS += ["filelock>=3.12", "rich>=13", "tenacity>=8.2.2", "typer>=0.12"]  # of `firstframe queue`
 REQUIREMENTS += ["matplotlib>=3.8", "opencv-python-headless>=4.9"]  # of FirstFrameMeasure
+REQUIREMENTS += ["hypothesis>=6"]  # of test_fuzz_nodes.py
 REQUIREMENTS += ["playwright>=1.49"]  # of test_browser.py; the browser itself is this machine's
 SITE_PACKAGES = "import os, sysconfig; print(os.path.realpath(sysconfig.get_path('purelib')))"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -97,7 +99,10 @@ def run(host: Path, options: list[str]) -> int:
     python = overlay(find_python(host))
     if find_browser() and (pinned := editor(host, python)):
         environment["PYTHONPATH"] = str(pinned)
-    return subprocess.run([python, "-m", "pytest", *settings, tests, *options], cwd=host, env=environment).returncode
+    command = ["-m", "pytest", *settings, tests, *options]
+    if options[:1] == ["--program"]:
+        command = [ROOT / options[1], *options[2:]]
+    return subprocess.run([python, *command], cwd=host, env=environment).returncode
 
 
 def main() -> int:

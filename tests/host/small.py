@@ -57,14 +57,14 @@ def small_model(config: UNetConfig = SMALL, seed: int = 0, strength: float = 1.0
 
 def small_motion(config: UNetConfig = SMALL, **settings: Any) -> ModelPatcher:
     """A MOTION_MODULE for it, with random weights."""
-    settings = {"mid": True, "max_frames": MAX_FRAMES, "num_heads": config.num_heads, **settings}
+    settings = {"mid": True, "max_frames": MAX_FRAMES, "num_heads": config.num_heads or 4, **settings}
     motion = MotionConfig(config.block_out_channels, config.layers_per_block, **settings)
     return as_patcher(randomise(MotionModule(motion, HOST), 1))
 
 
 def small_adapter(config: UNetConfig = SMALL, trained: bool = True) -> ModelPatcher:
     """An I2V_ADAPTER for it, random where trained, else as training starts."""
-    adapter = randomise(I2VAdapter(config.attention_sites, config.num_heads, HOST), 2)
+    adapter = randomise(I2VAdapter(config.attention_sites, config.heads, HOST), 2)
     if not trained:
         adapter.copy_queries(lambda site: adapter[site].to_q.weight)
     return as_patcher(adapter)
@@ -129,7 +129,8 @@ def evaluate(
 
 def small_retention(config: UNetConfig = SMALL, trained: bool = True) -> ModelPatcher:
     """A RETENTION for it, random where trained, else with projections of zero."""
-    motion = MotionConfig(config.block_out_channels, config.layers_per_block, False, MAX_FRAMES, config.num_heads)
+    num_heads = config.num_heads or 4
+    motion = MotionConfig(config.block_out_channels, config.layers_per_block, False, MAX_FRAMES, num_heads)
     branch = RetentionBranch(RetentionConfig(config, motion, (4, 4, 8, 8)), HOST)
     randomise(branch, 3)
     if not trained:
@@ -147,7 +148,8 @@ def reference() -> Reference:
 def small_controlnet(config: UNetConfig = SMALL) -> comfy.controlnet.ControlNet:
     """A stock ControlNet for it, with random weights, its output projections among them."""
     settings = {**host_config(config).unet_config, "hint_channels": 3, "dtype": torch.float32}
-    settings.pop("out_channels", None)
+    for name in ("out_channels", "transformer_depth_output"):
+        settings.pop(name, None)
     network = comfy.cldm.cldm.ControlNet(**settings, operations=comfy.ops.disable_weight_init, device="cpu")
     return comfy.controlnet.ControlNet(
         randomise(network.eval(), 11), load_device=comfy.model_management.get_torch_device()

@@ -25,6 +25,8 @@ FAULTS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "to the GPU": lambda x, y: y.to(x),
     "made on the CPU": lambda x, _: torch.tensor([1.0, 2.0], device=x.device),
     "copied into": lambda x, y: x.copy_(y),
+    "sent into memory that is not pinned": lambda x, y: y.copy_(x, non_blocking=True),
+    "pinned, but waiting": lambda x, _: torch.empty(4, pin_memory=True).copy_(x),
     "two devices": lambda x, y: x + y,
 }
 HARMLESS: dict[str, Callable[[Tensor, Tensor], Any]] = {
@@ -34,6 +36,7 @@ HARMLESS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "slice": lambda x, _: x[:2].flip(0),
     "choice by a mask": lambda x, _: torch.where(x > 0, x, 0.0),
     "made on the GPU": lambda x, _: torch.randn_like(x) + torch.arange(4, device=x.device),
+    "sent into pinned memory": lambda x, _: torch.empty(4, pin_memory=True).copy_(x, non_blocking=True),
     "on the CPU alone": lambda _, y: y + y,
 }
 

@@ -30,9 +30,10 @@ FILES = {
     "i2v_adapter_official": ["ip-adapter-plus", "clip-vision-vit-h"],
     "community_models": [],
     "controlnet": [],
+    "sdxl": ["sdxl-base", "sdxl-vae", "animatediff-sdxl", "ip-adapter-plus-sdxl", "clip-vision-vit-h"],
     "animatediff_evolved": ["animatediff-v2", "ip-adapter-plus", "clip-vision-vit-h"],
 }
-FOLDERS = ("checkpoints", "animatediff_models", "firstframe", "ipadapter", "clip_vision", "loras", "controlnet")
+FOLDERS = ("checkpoints", "animatediff_models", "firstframe", "ipadapter", "clip_vision", "loras", "controlnet", "vae")
 
 
 def write_lora(path: Path) -> None:
@@ -81,7 +82,7 @@ def test_it_runs(full_size: Server, name: str) -> None:
     for id in FILES[name]:
         file(id)
     find_node(graph, "FirstFrameEncodeReference")["inputs"].update(width=SIZE, height=SIZE)
-    find_node(graph, "FirstFrameSimilarityPrior")["inputs"].update(num_frames=frames)
+    find_node(graph, "FirstFrameSimilarityPrior")["inputs"].update(num_frames=frames, blur_kernel=9)
     find_node(graph, "KSampler")["inputs"].update(steps=2)
     outcome = full_size.run(graph)
     assert outcome.event == "execution_success", json.dumps(outcome.data)[:2000]

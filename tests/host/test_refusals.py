@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import comfy.supported_models
@@ -16,7 +17,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.retention import apply_re
 from comfyui_firstframe_pack.firstframe.errors import FramesError, ModelMismatchError, WeightsError
 from comfyui_firstframe_pack.firstframe.modules.i2v_adapter import I2VAdapter
 from comfyui_firstframe_pack.firstframe.modules.motion import MotionConfig, MotionModule
-from comfyui_firstframe_pack.firstframe.sites import SD15, UNetConfig
+from comfyui_firstframe_pack.firstframe.sites import SD15, SDXL, UNetConfig
 from small import (
     SMALL,
     conditioning,
@@ -100,6 +101,46 @@ def test_sd15_parts_on_sd2() -> None:
     ):
         with pytest.raises(ModelMismatchError, match=r"SD20.* Stable Diffusion 2: "):
             apply()
+
+
+def test_sdxl_parts_on_sdxl(sdxl: ModelPatcher) -> None:
+    with torch.device("meta"):
+        motion = MotionModule(MotionConfig(SDXL.block_out_channels, 2, mid=False, max_frames=32))
+        adapter = I2VAdapter(SDXL.attention_sites, SDXL.heads)
+    applied = apply_adapter(apply_motion(sdxl, patcher(motion), 1.0, "auto"), patcher(adapter), 1.0)
+    assert [part.model for part in applied.get_nested_additional_models()] == [motion, adapter]
+
+
+def test_sdxl_parts_on_sd15() -> None:
+    description = host_config(SD15)
+    description.set_inference_dtype(torch.float32, None)
+    base = patcher(description.get_model({}, device=torch.device("meta")))
+    with torch.device("meta"):
+        motion = MotionModule(MotionConfig(SDXL.block_out_channels, 2, mid=False, max_frames=32))
+        adapter = I2VAdapter(SDXL.attention_sites, SDXL.heads)
+    with pytest.raises(ModelMismatchError, match=r"motion module .* 640 channels at up_1_0, .*has 1280 channels"):
+        apply_motion(base, patcher(motion), 1.0, "auto")
+    with pytest.raises(ModelMismatchError, match=r"I2V adapter .* down_1_0_1, .* has no such site"):
+        apply_adapter(base, patcher(adapter), 1.0)
+
+
+def test_the_refiner_is_refused_by_name(sdxl: ModelPatcher) -> None:
+    refiner = sdxl.clone()
+    refiner.model = copy.copy(sdxl.model)
+    refiner.model.model_config = comfy.supported_models.SDXLRefiner(SDXL_UNET)
+    with torch.device("meta"):
+        motion = MotionModule(MotionConfig(SDXL.block_out_channels, 2, mid=False, max_frames=32))
+    with pytest.raises(ModelMismatchError, match=r"SDXLRefiner, SDXL's refiner: .* load an SDXL base checkpoint"):
+        apply_motion(refiner, patcher(motion), 1.0, "auto")
+
+
+def test_stable_diffusion_3_is_refused_by_name(sdxl: ModelPatcher) -> None:
+    third = sdxl.clone()
+    third.model = copy.copy(sdxl.model)
+    third.model.model_config = comfy.supported_models.SD3({})
+    third.model.diffusion_model = nn.Identity()
+    with pytest.raises(ModelMismatchError, match=r"the model is SD3, which has no Stable Diffusion UNet"):
+        apply_motion(third, small_motion(), 1.0, "auto")
 
 
 def test_an_adapter_with_other_heads() -> None:

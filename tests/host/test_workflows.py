@@ -29,6 +29,7 @@ PUBLISHED = {  # need published weights: test_published_workflows.py runs all bu
     "community_models",
     "controlnet",
     "animatediff_evolved",
+    "sdxl",
     "wan_dual_guidance",
 }
 WITH_OTHER_PACKS = {"animatediff_evolved"}

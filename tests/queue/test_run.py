@@ -16,6 +16,7 @@ from firstframe.queue.manifest import Manifest
 from firstframe.queue.plan import Job, read_images
 from firstframe.queue.rules import Rules
 from firstframe.queue.run import Run
+from firstframe.queue.tasks import stop
 
 
 def test_jobs_are_shared_out_and_their_progress_is_told(play: Callable[..., Batch]) -> None:
@@ -384,3 +385,25 @@ def test_a_server_that_is_away_at_the_start_joins_later(play: Callable[..., Batc
         assert late.runs() and not batch.events("released")
 
     play(scene, servers=2)
+
+
+def test_a_task_that_forgets_a_cancellation_is_stopped() -> None:
+    """As ``asyncio.wait_for`` does before Python 3.12, where the cancellation meets its result."""
+    forgotten = []
+
+    async def forgetful() -> None:
+        while True:
+            try:
+                await asyncio.sleep(10)
+            except asyncio.CancelledError:
+                if len(forgotten) == 2:
+                    raise
+                forgotten.append(1)
+
+    async def play() -> None:
+        tasks = [asyncio.create_task(forgetful()), asyncio.create_task(asyncio.sleep(10))]
+        await asyncio.sleep(0)
+        await stop(tasks)
+        assert all(task.cancelled() for task in tasks)
+
+    asyncio.run(play())

@@ -12,6 +12,7 @@ from firstframe.sampling.prior import (
     frame_similarity_prior,
     mask_generator,
     prior_mean,
+    scaled_blur,
     similar_clip,
 )
 
@@ -132,3 +133,24 @@ def test_amounts_of_motion_have_a_name_each() -> None:
     assert len(set(MOTION.values())) == 3
     starts = [knobs.start_time for knobs in MOTION.values()]
     assert starts == sorted(starts)
+
+
+@pytest.mark.parametrize(
+    ("side", "blur"), [(64, (9, 18.0)), (96, (9, 18.0)), (32, (5, 9.0)), (16, (3, 4.5)), (8, (3, 2.25))]
+)
+def test_small_latents_get_a_smaller_blur(side: int, blur: tuple[int, float]) -> None:
+    assert scaled_blur(9, 18.0, side, 2 * side) == scaled_blur(9, 18.0, 2 * side, side) == blur
+
+
+def test_a_scaled_blur_leaves_as_much_of_a_small_image() -> None:
+    """On smooth images of the same content, 16 and 64 latent pixels wide; unscaled, the small one loses far more."""
+
+    def kept(side: int, kernel: int, sigma: float) -> float:
+        line = torch.linspace(0, 3 * torch.pi, side)
+        image = (line.sin()[:, None] * line.cos()).expand(1, 1, 2, side, side)
+        blurred = degrade(image, torch.zeros(image.shape, dtype=torch.bool), kernel, sigma)
+        return (blurred[:, :, 1].var() / image.var()).item()
+
+    whole = kept(64, 9, 18.0)
+    assert kept(16, *scaled_blur(9, 18.0, 16, 16)) == pytest.approx(whole, abs=0.15)
+    assert kept(16, 9, 18.0) < whole - 0.3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -59,3 +61,11 @@ def test_recall_adds_its_share_to_the_loss_of_the_same_words(model: Denoiser, mo
             values.append(loss(model, batch).item())
     assert values[1] - values[0] == pytest.approx(100 * RECALL_WEIGHT, rel=1e-4)
     assert torch.equal(seen[1], seen[2])
+
+
+def test_colours_and_shapes_are_the_words_for_appearance() -> None:
+    torch.manual_seed(0)
+    caption = tokenize(["a red star moves left quickly, still camera"])
+    plain, unknown = (replace(tiny_word_dropout(CPU, share), drop_caption=0.0, drop_word=0.0) for share in (0.0, 1.0))
+    assert torch.equal(plain(caption), caption)
+    assert torch.equal(unknown(caption), tokenize(["a zorp blib moves left quickly, still camera"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,26 +12,19 @@ import torch
 from safetensors.torch import load_file
 
 from firstframe.bindings.diffusers import Injection, inject, transformer_block
+from firstframe.tiny import data, export, plan
 from firstframe.tiny.config import STEM_CHANNELS
-from firstframe.tiny.data import render_scenes
 from firstframe.tiny.denoiser import Denoiser, alphas_cumprod, new_base, new_motion
+from firstframe.tiny.files import weights_file
+from firstframe.tiny.model import load_tiny
 from firstframe.tiny.recall import tiny_word_dropout
-from firstframe.tiny.recipe import (
-    Run,
-    encode,
-    train_adapter,
-    train_adapter_whole,
-    train_autoencoder,
-    train_base,
-    train_decoder,
-    train_look,
-    train_retention,
-    train_text,
-)
+from firstframe.tiny.scenes import BUILT_IN
 from firstframe.tiny.text import tokenize
+from firstframe.training import log, loop
 from firstframe.training.data import ClipBatch
 from firstframe.training.losses import RetentionLoss, VideoLoss
 from firstframe.training.start import new_adapter, new_retention
+from firstframe.weights import load_metadata
 
 CPU = torch.device("cpu")
 FRAMES = 3
@@ -88,24 +82,44 @@ def test_retention_alone_gets_gradients_with_and_without_the_adapter(
 
 
 @pytest.mark.slow
-def test_every_stage_runs_on_what_the_one_before_it_left(tmp_path: Path) -> None:
-    def run(shown: int = 1) -> Run:
-        return Run(tmp_path, CPU, steps=1, learning_rate=1e-3, batch_size=1, shown=shown)
-
-    render_scenes(tmp_path / "scenes.npy", 1)
-    train_autoencoder(run(), 1)
-    encode(tmp_path, 1, CPU)
-    train_decoder(run(), 1)
-    train_text(run(), 1)
-    for stage, shown in (("pictures", 1), ("clips", 2), ("whole", 2)):
-        train_base(run(shown), stage)
-    for train in (train_adapter, train_adapter_whole, train_retention):
-        train(run(2))
-    train_look(run(2), 1)
+def test_a_whole_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From nothing to weights that load, one step to a stage; a second call has nothing left to do."""
+    monkeypatch.setattr(data, "SHARD", 1)
+    monkeypatch.setattr(plan, "SHARD", 1)
+    monkeypatch.setattr(plan, "LOOK_SCENES", 1)
+    monkeypatch.setattr(plan, "MOST_SCENES", 2)
+    monkeypatch.setattr(loop, "LEAST_STEPS", 1)
+    monkeypatch.setattr(log, "history", lambda folder: {"stage": folder.name})
+    monkeypatch.setattr(export, "history", lambda folder: {"stage": folder.name})
+    for name, stage in plan.STAGES.items():
+        monkeypatch.setitem(plan.STAGES, name, replace(stage, share=1e-6, batch_size=1, shown=min(stage.shown, 2)))
+    told: list[str] = []
+    training = plan.TinyTraining(
+        tmp_path, 0.01, CPU, BUILT_IN, weights_file("autoencoder"), from_shipped=False, say=told.append
+    )
+    weights = training.run()
+    model = load_tiny(folder=weights)
+    frozen, trained = (load_file(tmp_path / stage / "final.safetensors") for stage in ("whole", "adapter_whole"))
+    assert all(torch.equal(frozen[name], trained[name]) for name in frozen)
+    assert torch.equal(model.unet.conv_in.weight, frozen["unet.conv_in.weight"].half().float())
+    story = load_metadata(weights_file("unet", weights))
+    assert [stage["stage"] for stage in json.loads(story["firstframe.training"])] == [
+        "text",
+        "images",
+        "clips",
+        "whole",
+    ]
+    assert json.loads(story["firstframe.run"])["begins_with"] == "random weights"
     precisions = {
         file.parent.name: json.loads(file.read_text())["precision"] for file in tmp_path.glob("*/config.json")
     }
-    in_fp32 = {"autoencoder", "decoder", "text"}
-    assert precisions == {name: "no" if name in in_fp32 else "bf16" for name in precisions} and len(precisions) == 10
-    frozen, trained = load_file(run().file("whole")), load_file(run().file("adapter_whole"))
-    assert all(torch.equal(frozen[name], trained[name]) for name in frozen)
+    assert precisions == {name: "no" if name == "text" else "bf16" for name in plan.STAGES}
+    monkeypatch.setattr(loop, "pace", lambda *_: pytest.fail("trained again"))
+    assert training.run() == weights and sum("(done)" in line for line in told) == len(plan.STAGES)
+
+
+def test_steps_follow_from_the_time_and_stay(tmp_path: Path) -> None:
+    assert loop.planned_steps(tmp_path, 100.0, lambda: 0.5) == 200
+    assert loop.planned_steps(tmp_path, 1.0, lambda: 0.5) == loop.LEAST_STEPS
+    (tmp_path / "config.json").write_text('{"steps": 77}')
+    assert loop.planned_steps(tmp_path, 100.0, lambda: pytest.fail("measured")) == 77

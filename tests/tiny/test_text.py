@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from firstframe.tiny.model import load_text_encoder, new_text_encoder
+from firstframe.bindings.diffusers.text import fill_text_encoder
+from firstframe.tiny.model import new_text_encoder, text_config
 from firstframe.tiny.scenes import caption_words
 from firstframe.tiny.text import (
     CLIP_VOCABULARY,
@@ -58,5 +59,5 @@ def test_expanded_embedding_speaks_clip_ids() -> None:
     rows = tokenize(["a red wombat"])[0]
     ids = torch.tensor([[*known_tokens(), 42][row] for row in rows])
     assert torch.equal(full[ids], weights[EMBEDDING][rows])
-    again = load_text_encoder(weights)
+    again = fill_text_encoder(text_config(), weights)
     assert torch.equal(again(rows[None]).last_hidden_state, model(rows[None]).last_hidden_state)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...errors import FramesError
+from ...errors import FramesError, check_finite
 from ...modules.i2v_adapter import I2VAdapter
 from ...sampling.guidance import LowPass
 from ...sampling.strength import StrengthSchedule
@@ -38,6 +38,7 @@ def apply_adapter(
         ModelMismatchError: adapter and model do not belong together.
         InjectionError: an adapter is there already.
     """
+    check_finite("the strength of the I2V adapter", strength)
     check_fits(model.model, adapter.model.widths, attention_width, "the I2V adapter")
     check_heads(model.model, adapter.model.heads, "the I2V adapter")
 

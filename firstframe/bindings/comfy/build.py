@@ -9,7 +9,7 @@ import comfy.model_management
 import comfy.utils
 from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
-from comfy.supported_models import SD15
+from comfy.supported_models import SD15, SDXL
 from torch import Tensor
 
 from ...errors import WeightsError
@@ -18,35 +18,39 @@ from .schedule import ANIMATEDIFF
 from .weights import managed
 
 
-def host_config(config: UNetConfig, prediction: ModelType = ModelType.EPS) -> SD15:
-    """The host's description of Stable Diffusion 1.5 in another size, with AnimateDiff's betas."""
-    base, layers = config.block_out_channels[0], config.layers_per_block
-    depths = [int(attention) for attention in config.attention]
-
-    class SmallSD15(SD15):
-        unet_extra_config = {"num_heads": config.num_heads, "num_head_channels": -1}  # noqa: RUF012
-        sampling_settings = ANIMATEDIFF
-
-        def model_type(self, state_dict: Mapping[str, Tensor], prefix: str = "") -> ModelType:
-            return prediction
-
-    return SmallSD15(
-        {
-            **SD15.unet_config,
-            "image_size": 32,
-            "in_channels": config.in_channels,
-            "out_channels": 4,
-            "model_channels": base,
-            "channel_mult": [width // base for width in config.block_out_channels],
-            "num_res_blocks": [layers] * len(depths),
-            "transformer_depth": [depth for depth in depths for _ in range(layers)],
-            "transformer_depth_middle": 1,
-            "transformer_depth_output": [depth for depth in depths for _ in range(layers + 1)],
-            "context_dim": config.cross_attention_dim,
-            "use_spatial_transformer": True,
-            "legacy": False,
-        }
+def host_config(config: UNetConfig, prediction: ModelType = ModelType.EPS) -> SD15 | SDXL:
+    """The host's description of Stable Diffusion 1.5, with AnimateDiff's betas, or of SDXL in another size."""
+    kind: type[SD15 | SDXL] = SD15 if config.pooled_channels is None else SDXL
+    settings = {"sampling_settings": ANIMATEDIFF} if kind is SD15 else {}
+    heads = {"num_heads": config.num_heads or -1, "num_head_channels": config.head_channels or -1}
+    described: type[SD15 | SDXL] = type(
+        f"Small{kind.__name__}",
+        (kind,),
+        {"unet_extra_config": heads, "model_type": lambda *_: prediction, **settings},
     )
+    return described({**kind.unet_config, **_unet_settings(config)})
+
+
+def _unet_settings(config: UNetConfig) -> dict[str, Any]:
+    base, layers = config.block_out_channels[0], config.layers_per_block
+    depths = [depth * attention for depth, attention in zip(config.depths_of_levels, config.attention, strict=True)]
+    settings = {
+        "image_size": 32,
+        "in_channels": config.in_channels,
+        "out_channels": 4,
+        "model_channels": base,
+        "channel_mult": [width // base for width in config.block_out_channels],
+        "num_res_blocks": [layers] * len(depths),
+        "transformer_depth": [depth for depth in depths for _ in range(layers)],
+        "transformer_depth_middle": config.depths_of_levels[-1],
+        "transformer_depth_output": [depth for depth in depths for _ in range(layers + 1)],
+        "context_dim": config.cross_attention_dim,
+        "use_spatial_transformer": True,
+        "legacy": False,
+    }
+    if config.pooled_channels is None:
+        return settings
+    return {**settings, "adm_in_channels": config.pooled_channels, "num_classes": "sequential"}
 
 
 def build_unet(

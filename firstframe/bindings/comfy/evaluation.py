@@ -12,6 +12,7 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ...errors import InjectionError
+from .finite import stop_at_nan
 from .image_gate import Seeing, runs_of, seeing_clips
 from .once import Once
 from .step import share_steps, step_of
@@ -122,6 +123,7 @@ def attach(model: ModelPatcher, key: str, module: ModelPatcher, evaluate: Evalua
     applied.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, _wrapper(key, evaluate, once))
     applied.add_callback_with_key(CallbacksMP.ON_CLEANUP, key, once.clear)
     share_steps(applied)
+    stop_at_nan(applied)
     return applied
 
 

@@ -12,6 +12,7 @@ from comfy.samplers import CFGGuider, calc_cond_batch, sampling_function
 from torch import Tensor
 
 from ...sampling.guidance import Branch, DualGuidance, LowPass, Scales
+from .finite import stop_at_nan
 from .first_frame import FIRST_FRAME_KEY
 from .guidance_functions import GuidanceStep, with_functions
 from .image_conditioning import (
@@ -42,6 +43,7 @@ class DualGuider(CFGGuider):
     def __init__(self, model: ModelPatcher, guidance: DualGuidance, low_pass: LowPass = SAME_IMAGE) -> None:
         super().__init__(preview_all_frames(model))
         share_steps(self.model_patcher)
+        stop_at_nan(self.model_patcher)
         self.guidance = guidance
         self.low_pass = low_pass
         self.image: HeldImage | None = None

@@ -12,6 +12,7 @@ from comfy.conds import CONDRegular
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ...errors import check_finite
 from ...modules.image_prompt import ImageTokenAdapter
 from ...sites import Site
 from .evaluation import Evaluation, attach
@@ -45,6 +46,7 @@ def apply_image_tokens(model: ModelPatcher, projections: ModelPatcher, scale: fl
     At scale 0, and for conditionings without tokens, it equals the model without them. Raises ModelMismatchError where
     projections and model do not belong together, InjectionError where there are some already.
     """
+    check_finite("the strength of the content adapter", scale)
     check_fits(model.model, projections.model.widths, attention_width, "the content adapter")
     check_heads(model.model, projections.model.heads, "the content adapter")
 

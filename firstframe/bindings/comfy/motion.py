@@ -12,7 +12,8 @@ from comfy.model_patcher import ModelPatcher
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...errors import ModelMismatchError
+from ...errors import ModelMismatchError, check_finite
+from ...interrupt import INTERRUPT
 from ...modules.motion import MotionModule
 from ...shapes import fold_frames, unfold_frames
 from ...weights.files import StateDict
@@ -33,6 +34,7 @@ def apply_motion(
     Raises ModelMismatchError where module and model do not belong together, InjectionError where a motion module
     is there already.
     """
+    check_finite("the strength of the motion module", scale)
     check_fits(model.model, motion.model.widths, motion_width, "the motion module")
 
     def evaluate(module: MotionModule, call: Evaluation) -> Tensor:
@@ -50,6 +52,7 @@ def add_motion_lora(motion: ModelPatcher, lora: StateDict, strength: float) -> M
 
     Raises ModelMismatchError for a LoRA that changes layers which the motion module lacks, or of another width.
     """
+    check_finite("the strength of the motion LoRA", strength)
     layers = sorted({name.partition(".lora_")[0] for name in lora})
     weights = motion.model.state_dict()
     for layer in layers:
@@ -75,6 +78,7 @@ def injected_motion(unet: UNetModel, motion: MotionModule, num_frames: int, scal
 
     def after_layer(site: Any) -> Callable[..., Tensor]:
         def hook(_layer: nn.Module, _inputs: Any, x: Tensor) -> Tensor:
+            INTERRUPT.check()  # the oldest hosts ask once a step, which can take minutes
             return fold_frames(motion(site, unfold_frames(x, num_frames), scale))
 
         return hook

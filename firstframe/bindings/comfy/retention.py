@@ -13,6 +13,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...clips.reference import Reference
+from ...errors import check_finite
 from ...modules.retention import RetentionBranch, RetentionConfig
 from ...sampling.strength import StrengthSchedule
 from ...shapes import unfold_frames
@@ -125,7 +126,7 @@ class RetentionControl(ControlBase):
         super().pre_run(model, percent_to_timestep_function)
         config: RetentionConfig = self.branch.model.config
         check_fits(model, config.down_sites, motion_width, "the retention branch")
-        check_text(model, config.unet.cross_attention_dim, "the retention branch")
+        check_text(model, config.unet, "the retention branch")
         self.model_sampling = model.model_sampling
 
     def cleanup(self) -> None:
@@ -177,6 +178,8 @@ def apply_retention(
     One and the same object stands in all of them where they had the same control before, or the host would not put
     them into one call.
     """
+    for name, number in {"strength": strength, "start_percent": start_percent, "end_percent": end_percent}.items():
+        check_finite(f"the {name} of the retention branch", number)
     of_previous: dict[Any, RetentionControl] = {}
 
     def control_after(previous: Any) -> RetentionControl:

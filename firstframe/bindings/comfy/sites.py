@@ -11,7 +11,7 @@ from comfy.supported_models import SD20, SDXLRefiner
 from torch import nn
 
 from ...errors import ModelMismatchError
-from ...sites import Site
+from ...sites import Site, UNetConfig
 
 
 def unet_of(model: BaseModel) -> UNetModel:
@@ -96,11 +96,17 @@ def check_heads(model: BaseModel, num_heads: Mapping[Site, int], what: str) -> N
             raise _mismatch(model, what, f"{heads} attention heads at {site.key}", f"{found}")
 
 
-def check_text(model: BaseModel, channels: int, what: str) -> None:
-    """ModelMismatchError unless the model's text embeddings have so many channels."""
-    found = unet_of(model).middle_block[1].transformer_blocks[0].attn2.to_k.in_features
-    if found != channels:
-        raise _mismatch(model, what, f"text embeddings of {channels} channels", f"{found}")
+def check_text(model: BaseModel, config: UNetConfig, what: str) -> None:
+    """ModelMismatchError unless the model reads text, and pooled text, of the same widths."""
+    unet = unet_of(model)
+    blocks = (module for module in unet.modules() if isinstance(module, BasicTransformerBlock))
+    found = next(blocks).attn2.to_k.in_features
+    if found != config.cross_attention_dim:
+        raise _mismatch(model, what, f"text embeddings of {config.cross_attention_dim} channels", f"{found}")
+    pooled = unet.label_emb[0][0].in_features if unet.num_classes is not None else None
+    if pooled != config.pooled_channels:
+        needed, there_is = (f"pooled text of {width or 'no'} channels" for width in (config.pooled_channels, pooled))
+        raise _mismatch(model, what, needed, there_is)
 
 
 def _mismatch(model: BaseModel, what: str, needed: str, found: str) -> ModelMismatchError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import lcm
 from pathlib import Path
 
 import torch
@@ -49,16 +50,18 @@ class Checkpoint:
 
     @torch.no_grad()
     def encode_text(self, prompts: list[str]) -> Tensor:
-        """Prompts to text states (B, N, D); N is 77 for every 75 tokens of the longest prompt.
+        """Prompts to text states (B, N, D); N is 77 where no prompt has more than 75 tokens.
 
-        Shorter prompts are filled up with sections of an empty prompt, as the host does.
+        A longer prompt has 77 for every 75 tokens. Shorter ones beside it are repeated, which changes nothing.
         """
-        sections = [tokenize(prompt) for prompt in prompts]
-        most = max(map(len, sections))
-        empty = tokenize("")
-        tokens = torch.cat([row for one in sections for row in (one, empty.repeat(most - len(one), 1))])
-        states: Tensor = self.text_encoder(tokens.to(self.text_encoder.device)).last_hidden_state
-        return states.reshape(len(prompts), -1, states.shape[-1])
+        each = [self._states(prompt) for prompt in prompts]
+        length = lcm(*(states.shape[1] for states in each))
+        return torch.cat([states.repeat(1, length // states.shape[1], 1) for states in each])
+
+    def _states(self, prompt: str) -> Tensor:
+        tokens = tokenize(prompt).to(self.text_encoder.device)
+        states: Tensor = self.text_encoder(tokens).last_hidden_state
+        return states.flatten(0, 1)[None]
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -86,7 +89,7 @@ def load_checkpoint(
 
     Args:
         path: of the file with UNet, text encoder and VAE.
-        loras: files of LoRAs for UNet and text encoder with their strengths, merged in the file's precision.
+        loras: files of LoRAs for UNet and text encoder with their strengths, merged into weights of ``dtype``.
         vae: a file whose autoencoder takes the place of the checkpoint's.
         dtype: of UNet and text encoder. The autoencoder is kept in fp32, which its decoder needs for large values.
 
@@ -102,9 +105,10 @@ def load_checkpoint(
         autoencoder = build_vae(load_state_dict(vae) if vae else state)
     prediction = "v_prediction" if V_PREDICTION in state else "epsilon"
     del state
+    unet, text = ({name: t.to(dtype) for name, t in tensors.items()} for tensors in (unet, text))
     unet, text = merge_loras(unet, text, config, loras or {})
     with _naming(path):
-        networks = (build_unet(config, unet).to(dtype), autoencoder.float(), build_text_encoder(text).to(dtype))
+        networks = (build_unet(config, unet), autoencoder.float(), build_text_encoder(text))
     for network in networks:
         network.eval().requires_grad_(False)
     return Checkpoint(*networks, prediction)

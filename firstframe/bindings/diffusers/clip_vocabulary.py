@@ -1,4 +1,4 @@
-"""CLIP's byte-pair encoding, with the vocabulary that the package open_clip_torch ships."""
+"""CLIP's byte-pair encoding, with the vocabulary that the packages openai-clip and open_clip_torch ship."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch import Tensor, tensor
 
 from ...errors import FirstFrameError
 
+PACKAGES = ("clip", "open_clip")
+"""Only the vocabulary is read; nothing of them is imported."""
 START, END, LENGTH = 49406, 49407, 77
 MERGES = slice(1, 49152 - 256 - 2 + 1)
 LONGEST_WORD = 8
@@ -25,7 +27,7 @@ def tokenizer() -> Tokenizer:
     """The tokenizer of CLIP's text encoder, without its start and end tokens.
 
     Raises:
-        FirstFrameError: open_clip_torch is not installed.
+        FirstFrameError: none of these packages is installed.
     """
     merges = [(first, second) for first, second in map(str.split, _vocabulary().split("\n")[MERGES])]
     letters = _letters()
@@ -51,13 +53,15 @@ def tokenize(prompt: str) -> Tensor:
 
 
 def _vocabulary() -> str:
-    spec = find_spec("open_clip")
-    if spec is None or spec.origin is None:
-        raise FirstFrameError(
-            "the prompts of Stable Diffusion 1.5 need CLIP's vocabulary, which the package open_clip_torch has: "
-            "pip install open_clip_torch"
-        )
-    return gzip.decompress(Path(spec.origin).with_name("bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode("utf-8")
+    for package in PACKAGES:
+        spec = find_spec(package)
+        file = Path(spec.origin).with_name("bpe_simple_vocab_16e6.txt.gz") if spec and spec.origin else None
+        if file and file.is_file():
+            return gzip.decompress(file.read_bytes()).decode("utf-8")
+    raise FirstFrameError(
+        "the prompts of Stable Diffusion 1.5 need CLIP's vocabulary, which the package openai-clip has: "
+        "pip install openai-clip"
+    )
 
 
 def _letters() -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from ...errors import NotFiniteError
+from ...sampling.finite import Watch, name_of, not_finite
 from ...sampling.guidance import Branch, Scales
 from ...sampling.schedule import Schedule
 from ...shapes import fold_frames, unfold_frames
@@ -59,6 +62,7 @@ class GuidedDenoiser:
     schedule: Schedule
     prompts: Prompts
     held: HeldFrames
+    watch: Watch = field(default_factory=Watch)
 
     def __post_init__(self) -> None:
         self.timesteps = torch.tensor(self.schedule.timesteps, device=self.held.images.device)
@@ -70,7 +74,24 @@ class GuidedDenoiser:
             latents: (1, C, F, H, W) as `HeldFrames.shown` returns them.
             step: from 0.
             scales: of the guidance at this step.
+
+        Raises:
+            NotFiniteError: a prediction is not finite, of this step or of one before.
         """
+        denoised = self._guided(latents, step, scales)
+        self.watch.note(denoised, lambda: self._explain(latents, step, scales))
+        return denoised
+
+    def _explain(self, latents: Tensor, step: int, scales: Scales) -> NotFiniteError:
+        parts = self.injection
+        retention = parts.retention.branch if parts.retention is not None else None
+        attached = (parts.motion, parts.adapter, parts.image_tokens, retention)
+        networks = [(name_of(network), network) for network in attached if network is not None]
+        where = f"step {step + 1} of {len(self.schedule)}"
+        again = partial(self._guided, latents, step, scales)
+        return not_finite(where, latents, [*networks, ("the UNet", parts.unet)], again)
+
+    def _guided(self, latents: Tensor, step: int, scales: Scales) -> Tensor:
         predictions = self._predictions(latents, step, scales.branches)
         if scales.is_plain:
             return scales.combine(predictions)

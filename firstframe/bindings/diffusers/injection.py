@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from math import isfinite
 from types import TracebackType
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from ...errors import FirstFrameError
+from ...errors import check_finite
 from ...modules.i2v_adapter import I2VAdapter
 from ...modules.image_prompt import ImageTokenAdapter
 from ...modules.motion import MotionModule
@@ -37,8 +36,7 @@ class PartScales:
 
     def __post_init__(self) -> None:
         for name, scale in asdict(self).items():
-            if not isfinite(scale):
-                raise FirstFrameError(f"the strength of {name} must be a finite number, got {scale}")
+            check_finite(f"the strength of {name}", scale)
 
 
 AS_TRAINED = PartScales()

@@ -9,7 +9,7 @@ from torch import Tensor
 from ...clips.reference import Reference
 from ...errors import ModelMismatchError
 from ...sampling.guidance import DualGuidance
-from ...sampling.prior import frame_similarity_prior, mask_generator
+from ...sampling.prior import frame_similarity_prior, mask_generator, scaled_blur
 from ...sampling.schedule import Schedule
 from ...shapes import unfold_frames
 from .denoiser import GuidedDenoiser, HeldFrames
@@ -58,6 +58,7 @@ def sample(
         ModelMismatchError: a part or the latent was made for another UNet.
         FramesError: too many frames for the motion module, or an image in a frame that the clip has not.
         InjectionError: the UNet has parts attached.
+        NotFiniteError: a step turns to NaN; names the step and the part.
     """
     scheduler = scheduler or animatediff_scheduler(parts.motion.config.betas if parts.motion else None)
     schedule = Schedule.ddim(
@@ -77,7 +78,10 @@ def sample(
             latents = start_from_image(images, settings, schedule)
             frames = injection.clean_frames if settings.hold_first_frame else ()
             held = HeldFrames.of(frames, images, schedule.noise_in(latents, images, 0))
-        return denoise(GuidedDenoiser(injection, schedule, prompts, held), latents, guidance, progress)
+        denoiser = GuidedDenoiser(injection, schedule, prompts, held)
+        clip = denoise(denoiser, latents, guidance, progress)
+        denoiser.watch.finish()
+        return clip
 
 
 @torch.no_grad()
@@ -105,6 +109,7 @@ def denoise(
 def start_from_image(images: Tensor, settings: SamplingSettings, schedule: Schedule) -> Tensor:
     """The frame similarity prior of ``images`` (1, C, F, H, W) at the schedule's first step."""
     _, channels, _, height, width = images.shape
+    blur = settings.blur_kernel, settings.blur_sigma
     return frame_similarity_prior(
         images,
         _noise((channels, height, width), settings, images),
@@ -112,8 +117,7 @@ def start_from_image(images: Tensor, settings: SamplingSettings, schedule: Sched
         schedule.sigmas[0],
         settings.keep_probability,
         mask_generator(settings.seed),
-        settings.blur_kernel,
-        settings.blur_sigma,
+        *(scaled_blur(*blur, height, width) if settings.scale_blur else blur),
     )
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from ...errors import FirstFrameError, FramesError
+from ...errors import FirstFrameError, FramesError, check_finite
 from ...modules.motion import BetasName
 from ...sampling.guidance import Branch, DualGuidance
+from ...sampling.prior import check_knobs
 from ...sampling.schedule import betas
 
 Progress = Callable[[int, int, Tensor], None]
@@ -72,6 +72,7 @@ class SamplingSettings:
         start_time: t0 in (0, 1], the share of the noise schedule that is run, always in ``steps`` steps. Less is
             steadier and closer to the image.
         blur_kernel, blur_sigma: of the prior, in latent pixels; the kernel is odd.
+        scale_blur: whether they are those of a latent of 64 pixels, and smaller latents get a smaller blur.
         hold_first_frame: whether the clean image stands in its frame at every step (arXiv 2312.16693, Section 3.2).
         guidance: a scale for the image and one for the text, in place of ``cfg``.
         size: height and width in pixels of a clip without a reference; those of the UNet's training if None.
@@ -91,20 +92,17 @@ class SamplingSettings:
     hold_first_frame: bool = True
     guidance: DualGuidance | None = None
     size: tuple[int, int] | None = None
+    scale_blur: bool = False
 
     def __post_init__(self) -> None:
         if self.num_frames < 2:
             raise FramesError(f"a clip needs at least two frames, got {self.num_frames}")
         if self.steps < 1:
             raise FirstFrameError(f"at least one step is needed, got {self.steps}")
-        if not isfinite(self.cfg):
-            raise FirstFrameError(f"cfg must be a finite number, got {self.cfg}")
+        check_finite("cfg", self.cfg)
         if not 0 <= self.seed < 2**64:
             raise FirstFrameError(f"the seed must be from 0 to 2^64 - 1, got {self.seed}")
-        if not 0.0 < self.start_time <= 1.0:
-            raise FirstFrameError(f"start_time must be above 0 and at most 1, got {self.start_time}")
-        if not 0.0 <= self.keep_probability <= 1.0:
-            raise FirstFrameError(f"keep_probability must be from 0 to 1, got {self.keep_probability}")
+        check_knobs(self.start_time, self.keep_probability)
 
     @property
     def dual_guidance(self) -> DualGuidance:
@@ -112,10 +110,11 @@ class SamplingSettings:
         return self.guidance or DualGuidance(1.0, self.cfg)
 
 
-def animatediff_scheduler(name: BetasName | None = None) -> DDIMScheduler:
+def animatediff_scheduler(name: BetasName | None = None, prediction_type: str = "epsilon") -> DDIMScheduler:
     """DDIM on the noise schedule that a motion module was trained with: ``motion.config.betas``."""
     trained = betas(name)
     return DDIMScheduler(
+        prediction_type=prediction_type,
         beta_start=trained.start,
         beta_end=trained.end,
         beta_schedule=trained.spacing,

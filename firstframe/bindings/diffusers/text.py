@@ -44,10 +44,10 @@ def build_text_encoder(state: Mapping[str, Tensor]) -> CLIPTextModel:
         hidden_act="quick_gelu",
         projection_dim=width,
     )
-    return filled(config, state)
+    return fill_text_encoder(config, state)
 
 
-def filled(config: CLIPTextConfig, state: Mapping[str, Tensor]) -> CLIPTextModel:
+def fill_text_encoder(config: CLIPTextConfig, state: Mapping[str, Tensor]) -> CLIPTextModel:
     """A text encoder with the weights of ``state``, whose names may have the prefix ``text_model.`` or not.
 
     transformers dropped that prefix in version 5.

@@ -48,16 +48,15 @@ def _is_sd15(config: Any) -> bool:
 
 def _of_sdxl(config: Any) -> dict[str, Any]:
     levels = len(config.block_out_channels)
-    widths = {
-        width // heads for width, heads in zip(config.block_out_channels, _each(_heads(config), levels), strict=True)
-    }
-    if len(widths) > 1:
+    shapes = zip(config.down_block_types, config.block_out_channels, _each(_heads(config), levels), strict=True)
+    channels = {width // heads for kind, width, heads in shapes if "CrossAttn" in kind}
+    if len(channels) != 1:
         raise ModelMismatchError(
-            f"attention heads are {sorted(widths)} channels wide, where SDXL's have one width (64) at all levels"
+            f"attention heads are {sorted(channels)} channels wide, where SDXL's are equally wide (64) at all levels"
         )
     return {
         "depths": _each(config.transformer_layers_per_block, levels),
-        "head_channels": widths.pop(),
+        "head_channels": channels.pop(),
         "pooled_channels": config.projection_class_embeddings_input_dim,
     }
 

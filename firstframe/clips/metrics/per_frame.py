@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import FramesError
+from ...interrupt import still_wanted
 from .brightness import brightness_drift, contrast_drift
 from .image import ssim
 from .plot import Panel, lines
@@ -42,8 +43,8 @@ def frame_numbers(frames: Tensor, image: Tensor) -> Numbers:
     against = {"picture_ssim": ssim, "brightness_drift": brightness_drift, "contrast_drift": contrast_drift}
     along = {"flow_score": flow_score, "warping_error": warping_error}
     return {
-        **{name: [number(frame, image[None]) for frame in singles] for name, number in against.items()},
-        **{name: [number(pair) for pair in pairs] for name, number in along.items()},
+        **{name: [number(frame, image[None]) for frame in still_wanted(singles)] for name, number in against.items()},
+        **{name: [number(pair) for pair in still_wanted(pairs)] for name, number in along.items()},
     }
 
 

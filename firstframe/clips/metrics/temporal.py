@@ -34,20 +34,24 @@ def optical_flow(frames: Tensor, span: int = 1) -> Array:
     return _flow(_grey(frames), span)
 
 
-def flow_score(frames: Tensor) -> float:
-    """Mean length of the flow between neighbouring frames, in pixels per frame; a still has 0."""
-    return float(np.linalg.norm(optical_flow(frames), axis=-1).mean())
+def flow_score(frames: Tensor, flow: Array | None = None) -> float:
+    """Mean length of the flow between neighbouring frames, in pixels per frame; a still has 0.
+
+    ``flow`` (F - 1, H, W, 2) is another estimator's; that of :func:`optical_flow` if None.
+    """
+    return float(np.linalg.norm(optical_flow(frames) if flow is None else flow, axis=-1).mean())
 
 
-def warping_error(frames: Tensor) -> float:
+def warping_error(frames: Tensor, flow: Array | None = None) -> float:
     """Instability: mean squared error between a frame and its next one warped back by the flow.
 
     Colours count from 0 to 255, so that 10 is an error of about three levels; the I2V-Adapter paper's tables
     show such numbers. Pixels whose flow leaves the frame do not count; nothing else is masked, so that what
-    motion uncovers adds a little. A still has 0.
+    motion uncovers adds a little. A still has 0. ``flow`` as in :func:`flow_score`.
     """
+    flow = optical_flow(frames) if flow is None else flow
     pixels = to_uint8(frames).numpy().astype(np.float32)
-    pairs = zip(pixels, pixels[1:], optical_flow(frames), strict=False)
+    pairs = zip(pixels, pixels[1:], flow, strict=False)
     return float(np.mean([_warped_difference(*pair) for pair in pairs]))
 
 

@@ -26,11 +26,38 @@ NUMBERS = {
         2,
         "Share of clips in which the object moves where the prompt says, 0 to 1. Chance gives about a quarter.",
     ),
+    "object_ssim": Term(
+        "ssim of the object",
+        3,
+        "Structural similarity inside the box around the true object, the mean over frames; 1 is equal.",
+    ),
+    "silhouette_iou": Term(
+        "IoU of the outline",
+        2,
+        "How well the object's outline in the last frame covers the true one: intersection over union, 0 to 1.",
+    ),
+    "object_speed": Term(
+        "speed of the object (of the true one)",
+        2,
+        "Optical flow inside the true object's outline, along the true motion, over the true speed. 1 is the true "
+        "speed, 0 stands still.",
+    ),
+    "background_flow": Term(
+        "flow of the background (px/frame)",
+        2,
+        "Mean length of the optical flow where nothing truly moves, under a still camera; 0 is steady.",
+    ),
+    "background_jump": Term(
+        "colour jump, frame 0 to 1 (Delta E)",
+        2,
+        "Mean colour difference (CIE76) from frame 0 to frame 1 where nothing truly moves, under a still camera. About "
+        "2 can be seen.",
+    ),
     "flow_score": Term(
         "flow (px/frame)",
         2,
-        "Amount of motion: the mean length of the optical flow between neighbouring frames, in pixels per frame. A "
-        "still clip has 0.",
+        "Mean length of the optical flow between neighbouring frames, in pixels per frame, of object and "
+        "background alike. A still clip has 0.",
     ),
     "warping_error": Term(
         "warping error",

@@ -18,6 +18,13 @@ def _command(arguments: list[str]) -> list[str]:
     return [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *arguments]
 
 
+def description(path: str) -> str:
+    """What it prints about a file's streams."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-i", path]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return result.stderr.decode("utf-8", "replace")
+
+
 def run_ffmpeg(arguments: list[str]) -> bytes:
     """Run it; what it prints. Raises FirstFrameError with what it complains about."""
     result = subprocess.run(_command(arguments), stdin=subprocess.DEVNULL, capture_output=True, check=False)

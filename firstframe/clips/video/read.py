@@ -7,7 +7,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
-from ...errors import FirstFrameError, ImageError
+from ...errors import FirstFrameError, ImageError, printable
 from ..images import check_size
 from .clip import VideoClip
 from .frames import gather
@@ -39,8 +39,14 @@ def read_clip(path: str | Path) -> VideoClip:
         raise
     except Exception as error:  # ffmpeg, imageio-ffmpeg and Pillow raise errors of many kinds on damaged files
         raise FirstFrameError(
-            f"cannot read the clip {str(path)!r}: {error or 'it is no video'}. Check that it plays, or save it as mp4"
+            f"cannot read the clip {str(path)!r}: {_reason(error)}. Check that it plays, or save it as mp4"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first thing that ffmpeg complained about, in one line: its whole log quotes the file's own text."""
+    complaints = [line.partition("] ")[2] for line in str(error).splitlines() if line.startswith("[")]
+    return printable((complaints or str(error).splitlines() or ["it is no video"])[0].removesuffix("."))
 
 
 def _read_video(path: Path) -> VideoClip:

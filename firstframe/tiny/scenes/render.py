@@ -9,10 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .scene import CAMERAS, COLOURS, Scene
+from .sources import BUILT_IN, Sources
 from .sprite import sprite
-from .texture import ground
+from .texture import ground, photograph
+from .unnamed import unnamed_object
 
-_GROUND_SIDES = 2.0  # the ground reaches this many image sides, mirrored beyond
+GROUND_SIDES = 2.0
+"""The background reaches this many image sides, mirrored beyond."""
+_NOTHING = np.zeros((2, 2, 4), np.float32)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,9 @@ class Clip:
     flow: NDArray[np.float32]
 
 
-def render(scene: Scene, num_frames: int = 16, size: int = 128, with_flow: bool = True) -> Clip:
+def render(
+    scene: Scene, num_frames: int = 16, size: int = 128, with_flow: bool = True, sources: Sources = BUILT_IN
+) -> Clip:
     """Render a scene.
 
     Args:
@@ -38,15 +44,48 @@ def render(scene: Scene, num_frames: int = 16, size: int = 128, with_flow: bool 
         num_frames: F.
         size: side of the square image in pixels.
         with_flow: compute the true flow too (an empty array otherwise).
+        sources: of photographs and cut-outs, where the scene has any.
     """
-    canvas = ground(scene.ground, int(size * _GROUND_SIDES))
-    thing = sprite(scene.shape, COLOURS[scene.colour])
+    side = int(size * GROUND_SIDES)
+    canvas = photograph(scene.ground, side, sources.photographs) if scene.photograph else ground(scene.ground, side)
+    return _filmed(scene, canvas, _object(scene, sources), num_frames, size, with_flow)
+
+
+def film(canvas: NDArray[np.float32], camera: str, num_frames: int = 16, size: int = 128) -> Clip:
+    """An image under one of CAMERAS, without an object. Frame 0 shows its middle, ``1 / GROUND_SIDES`` of each side.
+
+    Args:
+        canvas: (side, side, 3) float32 in [0, 1].
+        camera: what the camera does.
+        num_frames: F.
+        size: side of the frames in pixels.
+    """
+    scene = Scene("", "", "left", "slowly", camera, (0.0, 0.0), diameter=0.0, tilt=0.0, ground=0)
+    return _filmed(scene, canvas, _NOTHING, num_frames, size, with_flow=True)
+
+
+def _filmed(
+    scene: Scene,
+    canvas: NDArray[np.float32],
+    thing: NDArray[np.float32],
+    num_frames: int,
+    size: int,
+    with_flow: bool,
+) -> Clip:
     views = [_world_to_image(scene, f, size) for f in range(num_frames)]
     poses = [_thing_to_world(scene, f) for f in range(num_frames)]
     drawn = [_draw(canvas, thing, view, pose, size) for view, pose in zip(views, poses, strict=True)]
     frames, masks = (np.stack(part) for part in zip(*drawn, strict=True))
     flow = [_flow(views, poses, masks, f, size) for f in range(num_frames - 1)] if with_flow else []
     return Clip(np.round(frames * 255).astype(np.uint8), masks, np.asarray(flow, np.float32))
+
+
+def _object(scene: Scene, sources: Sources) -> NDArray[np.float32]:
+    if not scene.diameter:
+        return _NOTHING
+    if scene.unnamed is None:
+        return sprite(scene.shape, COLOURS[scene.colour])
+    return unnamed_object(scene.unnamed, sources.cutouts)
 
 
 def path(scene: Scene, num_frames: int = 16, size: int = 128) -> NDArray[np.bool_]:
@@ -95,7 +134,7 @@ def _draw(
     pose: NDArray[np.float64],
     size: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    ground_view = view @ _canvas_affine(canvas.shape[0], _GROUND_SIDES)
+    ground_view = view @ _canvas_affine(canvas.shape[0], GROUND_SIDES)
     thing_view = view @ pose @ _canvas_affine(thing.shape[0], 2.0)
     back = cv2.warpAffine(canvas, ground_view[:2], (size, size), borderMode=cv2.BORDER_REFLECT_101)
     front = _warp_supersampled(thing, thing_view, size)
@@ -120,8 +159,9 @@ def _flow(
 ) -> NDArray[np.float32]:
     y, x = np.mgrid[:size, :size].astype(np.float64)
     pixels = np.stack([x, y, np.ones_like(x)], -1)
-    back = views[frame + 1] @ np.linalg.inv(views[frame])
-    front = views[frame + 1] @ poses[frame + 1] @ np.linalg.inv(views[frame] @ poses[frame])
-    on_thing = masks[frame][..., None] > 0.5
-    moved = np.where(on_thing, pixels @ front.T, pixels @ back.T)
+    moved = pixels @ (views[frame + 1] @ np.linalg.inv(views[frame])).T
+    on_thing = masks[frame] > 0.5
+    if on_thing.any():
+        front = views[frame + 1] @ poses[frame + 1] @ np.linalg.inv(views[frame] @ poses[frame])
+        moved[on_thing] = pixels[on_thing] @ front.T
     return (moved - pixels)[..., :2].astype(np.float32)

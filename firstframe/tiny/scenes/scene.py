@@ -37,6 +37,7 @@ BACKWARDS = {
     **{"zoom in": "zoom out", "zoom out": "zoom in"},
 }
 _STILL_SHARE = 0.7
+_DIAMETERS = (0.42, 0.62)
 _EDGE = 0.02  # the thing stays this far inside the image
 
 
@@ -46,9 +47,12 @@ class Scene:
 
     Attributes:
         start: where the thing's centre is in frame 0, image sides from the image's centre.
-        diameter: of the thing, image sides.
+        diameter: of the thing, image sides; 0 where there is none.
         tilt: rotation of the thing, degrees (constant over the clip).
-        ground: seed of the textured ground.
+        ground: seed of the background.
+        unnamed: seed of an object that no word describes, in place of shape and colour; None where they describe it.
+        phrase: what the caption calls such an object or a view without one, in words that the model does not know.
+        photograph: the background is a photograph as it is.
     """
 
     shape: str
@@ -60,11 +64,17 @@ class Scene:
     diameter: float
     tilt: float
     ground: int
+    unnamed: int | None = None
+    phrase: str = ""
+    photograph: bool = False
 
     @property
     def caption(self) -> str:
-        """The sentence that fixes shape, colour, direction, speed and camera motion."""
-        return f"a {self.colour} {self.shape} moves {self.direction} {self.speed}, {self.camera}"
+        """The sentence that fixes shape, colour, direction, speed and camera motion, as far as there are words."""
+        if not self.diameter:
+            return f"{self.phrase}, {self.camera}" if self.phrase else self.camera
+        subject = f"{self.colour} {self.shape}" if self.unnamed is None else self.phrase
+        return f"a {subject} moves {self.direction} {self.speed}, {self.camera}"
 
     @property
     def backward_caption(self) -> str | None:
@@ -76,8 +86,7 @@ class Scene:
     @property
     def velocity(self) -> tuple[float, float]:
         """Of the thing over the ground, image sides per frame."""
-        dx, dy = DIRECTIONS[self.direction]
-        return dx * SPEEDS[self.speed], dy * SPEEDS[self.speed]
+        return _velocity(self.direction, self.speed)
 
 
 def training_seed(index: int) -> int:
@@ -107,10 +116,10 @@ def sample_scene(seed: int, num_frames: int = 16) -> Scene:
     direction, speed = str(rng.choice(list(DIRECTIONS))), str(rng.choice(list(SPEEDS)))
     moving = list(CAMERAS)[1:]
     camera = "still camera" if rng.random() < _STILL_SHARE else str(rng.choice(moving))
-    diameter = float(rng.uniform(0.26, 0.36))
-    travel = [d * SPEEDS[speed] * (num_frames - 1) for d in DIRECTIONS[direction]]
-    pan = [p * (num_frames - 1) for p in CAMERAS[camera][:2]]
-    start = tuple(_inside(rng, diameter / 2, t - p) for t, p in zip(travel, pan, strict=True))
+    travel = [(v - p) * (num_frames - 1) for v, p in zip(_velocity(direction, speed), CAMERAS[camera], strict=False)]
+    room = 1 - 2 * _EDGE - max(abs(way) for way in travel)
+    diameter = min(float(rng.uniform(*_DIAMETERS)), room)
+    start = tuple(_inside(rng, diameter / 2, way) for way in travel)
     return Scene(
         shape=str(rng.choice(SHAPES)),
         colour=str(rng.choice(list(COLOURS))),
@@ -122,6 +131,11 @@ def sample_scene(seed: int, num_frames: int = 16) -> Scene:
         tilt=float(rng.uniform(-15, 15)),
         ground=int(rng.integers(2**31)),
     )
+
+
+def _velocity(direction: str, speed: str) -> tuple[float, float]:
+    dx, dy = DIRECTIONS[direction]
+    return dx * SPEEDS[speed], dy * SPEEDS[speed]
 
 
 def _inside(rng: np.random.Generator, radius: float, travel: float) -> float:

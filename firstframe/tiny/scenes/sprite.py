@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_SIDE = 256  # drawn large, so that every later warp only shrinks it
+SIDE = 256  # drawn large, so that every later warp only shrinks it
 _ANGLES = np.linspace(0, 2 * np.pi, 96, endpoint=False)
 
 
@@ -16,25 +16,25 @@ def sprite(shape: str, colour: tuple[int, int, int]) -> NDArray[np.float32]:
     Returns:
         (256, 256, 4) float32 in [0, 1]: colour (not premultiplied) and coverage.
     """
-    outline = _to_canvas(_OUTLINES[shape]())
-    coverage = np.zeros((_SIDE, _SIDE), np.uint8)
+    outline = to_canvas(OUTLINES[shape]())
+    coverage = np.zeros((SIDE, SIDE), np.uint8)
     cv2.fillPoly(coverage, [outline], 255)
     paint = _shaded(colour)
-    cv2.polylines(paint, [outline], True, (0.06, 0.06, 0.06), _SIDE // 14, cv2.LINE_AA)
+    cv2.polylines(paint, [outline], True, (0.06, 0.06, 0.06), SIDE // 14, cv2.LINE_AA)
     if shape == "fish":
-        cv2.circle(paint, (int(_SIDE * 0.26), int(_SIDE * 0.44)), _SIDE // 22, (0.05, 0.05, 0.05), -1, cv2.LINE_AA)
+        cv2.circle(paint, (int(SIDE * 0.26), int(SIDE * 0.44)), SIDE // 22, (0.05, 0.05, 0.05), -1, cv2.LINE_AA)
     return np.dstack([paint, coverage.astype(np.float32) / 255])
 
 
 def _shaded(colour: tuple[int, int, int]) -> NDArray[np.float32]:
     """Flat colour, a little lighter at the top left."""
-    y, x = np.mgrid[:_SIDE, :_SIDE] / _SIDE
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     light = (1.12 - 0.24 * (x + y) / 2)[..., None]
     return np.clip(np.asarray(colour, np.float32) / 255 * light, 0, 1).astype(np.float32)
 
 
-def _to_canvas(points: NDArray[np.float64]) -> NDArray[np.int32]:
-    return np.round((points * 0.5 + 0.5) * (_SIDE - 1)).astype(np.int32)
+def to_canvas(points: NDArray[np.float64]) -> NDArray[np.int32]:
+    return np.round((points * 0.5 + 0.5) * (SIDE - 1)).astype(np.int32)
 
 
 def _polygon(corners: int, turn: float = -np.pi / 2) -> NDArray[np.float64]:
@@ -60,7 +60,7 @@ def _fish() -> NDArray[np.float64]:
     return np.concatenate([body, tail])
 
 
-_OUTLINES = {
+OUTLINES = {
     "circle": lambda: np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], 1) * 0.9,
     "square": lambda: _polygon(4, np.pi / 4),
     "triangle": lambda: _polygon(3),

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .render import render
+from .render import Clip, render
 from .scene import DIRECTIONS, Scene, held_out_seed, sample_scene
 from .style import dusk
 
@@ -33,8 +33,20 @@ class Target:
 
     @property
     def frames(self) -> Tensor:
-        """The rendered scene (F, H, W, 3) in [0, 1]; the last few are kept."""
-        return _rendered(self.scene, self.num_frames, self.look)
+        """The rendered scene (F, H, W, 3) in [0, 1]."""
+        pixels = self.clip.frames
+        return torch.from_numpy(dusk(pixels) if self.look == "dusk" else pixels).float() / 255
+
+    @property
+    def clip(self) -> Clip:
+        """The scene with masks and true flow, not at dusk; the last few are kept."""
+        return _rendered(self.scene, self.num_frames)
+
+    @property
+    def last_background(self) -> Tensor:
+        """The last frame without the object, (H, W, 3) in [0, 1]."""
+        pixels = render(replace(self.scene, diameter=0.0), self.num_frames, with_flow=False).frames[-1:]
+        return torch.from_numpy(dusk(pixels) if self.look == "dusk" else pixels)[0].float() / 255
 
     @property
     def image(self) -> Tensor:
@@ -69,6 +81,5 @@ def _seeds(count: int, seed: int) -> Iterator[int]:
 
 
 @lru_cache(maxsize=8)
-def _rendered(scene: Scene, num_frames: int, look: Look) -> Tensor:
-    frames = render(scene, num_frames, with_flow=False).frames
-    return torch.from_numpy(dusk(frames) if look == "dusk" else frames).float() / 255
+def _rendered(scene: Scene, num_frames: int) -> Clip:
+    return render(scene, num_frames)

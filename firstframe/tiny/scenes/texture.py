@@ -5,6 +5,7 @@ The real images are the ones that scikit-image carries inside its package (publi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import skimage.data
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 _IMAGES = ("astronaut", "brick", "chelsea", "coffee", "grass", "gravel", "rocket", "hubble_deep_field")
 Image = NDArray[np.float32]
@@ -30,6 +32,26 @@ def ground(seed: int, size: int) -> Image:
     rng = np.random.default_rng(seed)
     pattern = (_clouds, _stripes, _tiles, _image)[rng.integers(4)](rng, size)
     return _muted(rng, pattern)
+
+
+def photograph(seed: int, size: int, files: Sequence[Path]) -> Image:
+    """A random square of one of these photographs as it is, mirrored or not, (size, size, 3) float32 in [0, 1]."""
+    rng = np.random.default_rng(seed)
+    whole = _opened(files[int(rng.integers(len(files)))])
+    side = int(min(whole.shape[:2]) * rng.uniform(0.5, 1.0))
+    top, left = (int(rng.integers(extent - side + 1)) for extent in whole.shape[:2])
+    crop = whole[top : top + side, left : left + side][:, :: int(rng.choice((-1, 1)))]
+    return cv2.resize(np.ascontiguousarray(crop), (size, size), interpolation=cv2.INTER_AREA)
+
+
+@lru_cache(maxsize=64)
+def _opened(file: Path) -> Image:
+    """Its shorter side brought to at most 1,024 pixels."""
+    with PillowImage.open(file) as image:
+        rgb = np.asarray(image.convert("RGB"))
+    scale = min(1.0, 1024 / min(rgb.shape[:2]))
+    smaller = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return smaller.astype(np.float32) / 255
 
 
 def _muted(rng: np.random.Generator, pattern: Image) -> Image:

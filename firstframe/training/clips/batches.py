@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import BATCHES, seed_of
 from .cache import Cache
 from .plan import Sample
 
@@ -67,7 +66,7 @@ class Batches:
 
     def _order(self, epoch: int) -> list[list[int]]:
         """Numbers of the samples of each batch."""
-        random = np.random.default_rng(seed_of(BATCHES, self.seed, epoch))
+        random = np.random.default_rng((self.seed, epoch))
         shuffled = [random.permutation(some).tolist() for some in self.buckets.values()]
         size = self.batch_size
         cut = [some[start : start + size] for some in shuffled for start in range(0, len(some), size)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -15,7 +16,7 @@ import imageio_ffmpeg
 from PIL import ImageSequence
 
 from ...clips.images import open_image
-from ...clips.video.ffmpeg import run_ffmpeg
+from ...clips.video.ffmpeg import description, run_ffmpeg
 from ...errors import FirstFrameError
 from .find import images_of
 
@@ -129,8 +130,14 @@ def _look_at_video(path: Path) -> dict[str, Any]:
         "height": height,
         "fps": float(about["fps"]),
         "steady": _steady(lasting, 1),
-        "rotation": int(about.get("rotate") or 0) % 360,
+        "rotation": _rotation(path),
     }
+
+
+def _rotation(path: Path) -> int:
+    """imageio-ffmpeg knows older files' rotation only."""
+    match = re.search(r"rotation of (-?\d+)", description(str(path.absolute())))
+    return int(match[1]) % 360 if match else 0
 
 
 def _steady(lasting: list[int], tick: int) -> bool:

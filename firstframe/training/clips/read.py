@@ -33,9 +33,8 @@ class Clip:
         return torch.cat([prepare_image(self._frame(number), size.width, size.height) for number in numbers])
 
     def _frame(self, number: int) -> Tensor:
-        if self._images:
-            return read_image(self._images[number])
-        assert self._frames is not None
-        if number >= len(self._frames):
-            raise FirstFrameError(f"{self.path}: only {len(self._frames)} of its frames can be read; encode it again")
-        return self._frames[number]
+        frames = self._images or self._frames
+        assert frames is not None
+        if number >= len(frames):
+            raise FirstFrameError(f"{self.path}: only {len(frames)} of its frames can be read; encode it again")
+        return read_image(frames[number])

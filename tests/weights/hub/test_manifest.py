@@ -74,7 +74,8 @@ def test_an_unknown_id_names_those_that_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bundle", "workflow"), [("official", "i2v_adapter_official"), ("community", "community_models")]
+    ("bundle", "workflow"),
+    [("official", "i2v_adapter_official"), ("community", "community_models"), ("sdxl", "sdxl")],
 )
 def test_a_bundle_is_what_a_workflow_needs(bundle: str, workflow: str) -> None:
     graph = (FOLDER.parent / "workflows" / "api" / f"{workflow}.json").read_text("utf-8")
@@ -100,3 +101,15 @@ def test_what_is_told_of_a_missing_file() -> None:
     assert "models/animatediff_models has no mm_sd_v15_v2.ckpt" in told and "weights fetch animatediff-v2" in told
     told = how_to_get("animatediff_models", "my_own.ckpt")
     assert "my_own.ckpt" in told and "v3_sd15_mm.ckpt (animatediff-v3)" in told
+
+
+def test_the_editors_download_buttons_are_those_of_the_manifest() -> None:
+    """The loaders of the workflow for SDXL tell the editor where their files are."""
+    graph = json.loads((FOLDER.parent / "workflows" / "sdxl.json").read_text("utf-8"))
+    told = [model for node in graph["nodes"] for model in node["properties"].get("models", ())]
+    assert {model["name"] for model in told} == {entry.file for entry in bundles()["sdxl"]}
+    for entry in bundles()["sdxl"]:
+        (model,) = [model for model in told if model["name"] == entry.file]
+        source = entry.sources[0]
+        assert model["url"] == f"https://huggingface.co/{source.repo}/resolve/{source.revision}/{source.path}"
+        assert (model["directory"], model["hash"], model["hash_type"]) == (entry.folder, entry.sha256, "SHA256")

@@ -1,0 +1,1 @@
+"""Clips against references: the numbers of the papers' tables, for clips of any origin."""

@@ -1,0 +1,215 @@
+"""Nodes in any order with any values that ComfyUI lets through: each call succeeds or ends in an error of ours.
+
+Hypothesis prints the calls that lead to another error, and finds them again. FIRSTFRAME_FUZZ=40 plays forty times as
+many games.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, ClassVar
+
+import comfy.sample
+import comfy.samplers
+import pytest
+import torch
+from comfy_api.latest import io
+from comfyui_firstframe_pack.firstframe.bindings.comfy.finite import FINITE_KEY
+from comfyui_firstframe_pack.firstframe.errors import FirstFrameError
+from comfyui_firstframe_pack.nodes import FirstFrame
+from hypothesis import HealthCheck, Phase, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from small import SMALLEST, conditioning, small_adapter, small_model, small_motion, small_retention
+from torch import Tensor
+
+GAMES = 6 * int(os.environ.get("FIRSTFRAME_FUZZ", "1"))
+CALLS = 25
+NAN = float("nan")
+NEED_THE_SERVER = {"FirstFrameSaveVideo", "FirstFrameMeasure"}
+FILES = {"motion_module", "motion_lora", "adapter", "content_adapter", "projections", "retention"}
+SMALL_NUMBERS: dict[str, list[Any]] = {
+    "width": [8, 16, 64, 64, 64, 100],
+    "height": [8, 16, 64, 64, 64, 100],
+    "num_frames": [2, 3, 5, 17],
+    "steps": [1, 2],
+    "blur_kernel": [3, 4, 9, 63],
+    "frame": [-2, -1, 0, 1, 4, 99],
+}
+CURVES = [
+    "",
+    "0: 1",
+    "0: 1, 1: 0.2",
+    "1: 1, 0: 2",
+    "0: nan",
+    "0:1,",
+    "x",
+    f"0: {'9' * 400}",
+    "0: 1, 0: 1",
+    "-1: -5, 2: 7",
+]
+NODES: dict[str, type[io.ComfyNode]] = {
+    node.define_schema().node_id: node for node in asyncio.run(FirstFrame().get_node_list())
+}
+
+
+def played() -> list[type[io.ComfyNode]]:
+    """Nodes without files and without what the server tells them."""
+
+    def chooses_a_file(node: type[io.ComfyNode]) -> bool:
+        return any(isinstance(given, io.Combo.Input) and given.id in FILES for given in node.define_schema().inputs)
+
+    return [node for name, node in NODES.items() if name not in NEED_THE_SERVER and not chooses_a_file(node)]
+
+
+PLAYED = played()
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def images() -> list[Tensor]:
+    """(F, H, W, C) as other packs pass them on, wrong ones among them."""
+    shapes = [(1, 64, 64, 3), (3, 64, 64, 3), (1, 30, 70, 4), (2, 16, 16, 3), (1, 1, 1, 3), (1, 200, 1, 3)]
+    shapes += [(0, 8, 8, 3), (1, 8, 8, 1), (1, 8, 8, 2), (8, 8, 3)]
+    odd = [torch.full((1, 64, 64, 3), NAN), 100 * noise(1, 64, 64, 3)]
+    return [noise(*shape).clamp(0, 1) for shape in shapes] + odd
+
+
+def latents() -> list[dict[str, Any]]:
+    shapes = [(3, 4, 8, 8), (1, 4, 8, 8), (3, 4, 8, 16), (3, 16, 8, 8), (1, 4, 3, 8, 8), (1, 16, 2, 4, 4), (0, 4, 8, 8)]
+    found: list[dict[str, Any]] = [{"samples": noise(*shape)} for shape in shapes]
+    found += [{"samples": torch.full((3, 4, 8, 8), NAN)}, {"samples": torch.zeros(1, 4, 3, 8, 8)}]
+    return [*found, {"samples": noise(1, 4, 3, 8, 8), "noise_mask": torch.ones(1, 1, 1, 8, 8)}]
+
+
+def masks() -> list[Tensor]:
+    whole = [torch.ones(1, 5, 5), torch.rand(8, 8), torch.rand(3, 9, 4)]
+    return [*whole, torch.full((1, 4, 4), NAN), torch.ones(0, 4, 4), torch.ones(4)]
+
+
+@cache
+def pools() -> dict[str, list[Any]]:
+    """What sockets hold at first. No call may change any of it."""
+    at_first = {
+        "MODEL": [small_model(), small_model(SMALLEST)],
+        "MOTION_MODULE": [small_motion(), small_motion(max_frames=None), small_motion(SMALLEST)],
+        "I2V_ADAPTER": [small_adapter(), small_adapter(SMALLEST)],
+        "RETENTION": [small_retention(), small_retention(SMALLEST)],
+        "CONDITIONING": [conditioning(1), conditioning(2)],
+        "IMAGE": images(),
+        "LATENT": latents(),
+        "MASK": masks(),
+    }
+    _model, _clip, vae, adapter, retention = NODES["FirstFrameLoadTinyModel"].execute().result
+    at_first["VAE"] = [vae]
+    at_first["I2V_ADAPTER"].append(adapter)
+    at_first["RETENTION"].append(retention)
+    return at_first
+
+
+def value_of(given: Any) -> st.SearchStrategy[Any]:
+    """What a widget may hold when a node is called: ComfyUI checks types, bounds and choices, but lets NaN pass."""
+    if given.id in SMALL_NUMBERS:
+        return st.sampled_from(SMALL_NUMBERS[given.id])
+    if isinstance(given, io.Combo.Input):
+        return st.sampled_from(list(given.options))
+    if isinstance(given, io.Float.Input):
+        return st.floats(given.min, given.max) | st.sampled_from([given.min, given.max, given.default, NAN])
+    if isinstance(given, io.Int.Input):
+        return st.integers(given.min, given.max) | st.just(given.default)
+    if isinstance(given, io.Boolean.Input):
+        return st.booleans()
+    return st.sampled_from(CURVES) if given.id.startswith("over_") else st.text(max_size=20)
+
+
+class Nodes(RuleBasedStateMachine):
+    """What sockets hold, by type. A rule calls a node with some of it."""
+
+    tried: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[tuple[Any, Tensor]] = []
+        self.pools = defaultdict(list, {kind: list(values) for kind, values in pools().items()})
+
+    @rule(data=st.data())
+    def call(self, data: st.DataObject) -> None:
+        """A node whose sockets can be filled."""
+        node = data.draw(st.sampled_from([node for node in PLAYED if self.can_call(node)]), label="node")
+        schema, arguments = node.define_schema(), {}
+        for given in schema.inputs:
+            pool = None if isinstance(given, io.WidgetInput) else self.pools[given.io_type]
+            if given.optional and data.draw(st.booleans(), label=f"{given.id} is left out"):
+                continue
+            if pool is None:
+                arguments[given.id] = data.draw(value_of(given), label=given.id)
+            elif pool:
+                arguments[given.id] = self.drawn(data, given.io_type)
+        results = self.attempt(lambda: node.execute(**arguments).result)
+        for output, result in zip(schema.outputs, results or (), strict=False):
+            self.keep(output.io_type, result)
+        if results and schema.node_id == "FirstFrameApplyAdapter" and arguments["hold_first_frame"]:
+            self.held.append((results[0], arguments["reference"].latent))
+
+    @rule(data=st.data(), seed=st.integers(0, 3), sampler=st.sampled_from(["euler", "uni_pc", "ddim", "lcm"]))
+    def sample(self, data: st.DataObject, seed: int, sampler: str) -> None:
+        """What is attached to models, run by ComfyUI's sampler for two steps."""
+        model = self.drawn(data, "MODEL")
+        start = self.drawn(data, "LATENT")["samples"]
+        is_clip = start.ndim == 4 and start.shape[1] == 4 and len(start) > 0
+        if not is_clip or not model.get_wrappers("predict_noise", FINITE_KEY):
+            return  # no affair of ours
+        prompts = {"positive": conditioning(1), "negative": conditioning(2)}
+        numbers = {"steps": 2, "cfg": 3.0, "sampler_name": sampler, "scheduler": "normal", "seed": seed}
+        noises = comfy.sample.prepare_noise(start, seed)
+        run = partial(comfy.sample.sample, model, noises, latent_image=start, disable_pbar=True, **numbers, **prompts)
+        samples = self.attempt(run)
+        if samples is not None:
+            assert samples.isfinite().all(), "NaN passed"
+            for latent in [latent for held, latent in self.held if held is model]:
+                assert torch.allclose(samples[0], latent[0], atol=1e-3), "a wrong first frame"
+
+    def drawn(self, data: st.DataObject, kind: str) -> Any:
+        return self.pools[kind][data.draw(st.integers(0, len(self.pools[kind]) - 1), label=f"which {kind}")]
+
+    def can_call(self, node: type[io.ComfyNode]) -> bool:
+        needed = {
+            i.io_type for i in node.define_schema().inputs if not i.optional and not isinstance(i, io.WidgetInput)
+        }
+        return all(self.pools.get(kind) for kind in needed)
+
+    def keep(self, kind: str, result: Any) -> None:
+        pool = self.pools[kind]
+        pool.append(result)
+        del pool[20:-1]
+
+    def attempt(self, work: Callable[[], Any]) -> Any:
+        """Its result; None where it is refused."""
+        try:
+            result = work()
+        except FirstFrameError as error:
+            assert len(str(error)) > 15, "the message says nothing"
+            self.tried["refused"] += 1
+            return None
+        self.tried["accepted"] += 1
+        return result
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_nothing_crashes() -> None:
+    Nodes.tried.clear()
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    run_state_machine_as_test(
+        Nodes,
+        settings=settings(
+            max_examples=GAMES, stateful_step_count=CALLS, deadline=None, suppress_health_check=checks, database=None,
+            derandomize="FIRSTFRAME_FUZZ" not in os.environ, print_blob=True, phases=[Phase.generate],
+        ),
+    )  # fmt: skip
+    print(f"nodes: tried {Nodes.tried.total()}, {dict(Nodes.tried)}")
+    assert Nodes.tried["refused"] and Nodes.tried["accepted"]

@@ -1,0 +1,91 @@
+"""Every part that can be trained learns one clip, and drops what it is told to."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from firstframe.training.clips.batches import Batch
+from firstframe.training.config import TrainTable
+from firstframe.training.objective import Objective
+from firstframe.training.target import Kind, Target, new_target
+
+sys.path.insert(0, str(Path(__file__).parent))
+from material import base_of, configuration, moving_square, write_models
+
+OVERFIT: list[tuple[Kind, dict[str, Any], float, int]] = [
+    ("adapter", {}, 0.1, 120),
+    ("retention", {}, 0.01, 150),
+    ("retention", {"temporal": True}, 0.01, 80),
+]
+NEAR_ZERO = 0.15
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("target")
+    write_models(folder)
+    return folder
+
+
+def new(folder: Path, kind: Kind, **train: Any) -> tuple[Target, Batch, Objective]:
+    """A target, one clip, and what is minimised."""
+    torch.manual_seed(0)
+    config = configuration(folder, folder, **train)
+    base = base_of(config)
+    frames = moving_square(2).movedim(-1, 1).float() / 255
+    latents = base.encoders.encode(frames).movedim(0, 1)[None]
+    batch = Batch(latents, base.encoders.encode_text(["a square moves right"]), frames[:1])
+    objective = Objective(base.scheduler.alphas_cumprod, base.scheduler.config.prediction_type)
+    return new_target(kind, base, config.model, config.train), batch, objective
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "train", "rate", "steps"), OVERFIT)
+def test_one_clip_is_learned(folder: Path, kind: Kind, train: dict[str, Any], rate: float, steps: int) -> None:
+    """One clip with one noise: the loss falls to 15 % or less, on a small base that was never trained."""
+    target, batch, objective = new(folder, kind, **train)
+    optimiser = torch.optim.AdamW(target.weights.values(), lr=rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    losses = []
+    with target.denoiser.attached(checkpointing=False):
+        for _ in range(steps):
+            generator = torch.Generator().manual_seed(3)
+            loss = target.loss(target.denoiser, batch, batch.text[0], objective, generator)
+            torch.autograd.backward(loss)
+            optimiser.step()
+            schedule.step()
+            optimiser.zero_grad()
+            losses.append(loss.item())
+    assert losses[-1] < NEAR_ZERO * losses[0], losses[:: steps // 5]
+
+
+@pytest.mark.parametrize(
+    ("drop", "without_text", "without_image"),
+    [("drop_text", True, False), ("drop_image", False, True), ("drop_both", True, True)],
+)
+def test_what_is_dropped(folder: Path, drop: str, without_text: bool, without_image: bool) -> None:
+    target, batch, objective = new(folder, "retention", temporal=True)
+    settings = TrainTable(output_dir=folder, temporal=True, **{"drop_text": 0.0, drop: 1.0})
+    empty, seen = torch.zeros_like(batch.text[0]), {}
+
+    def model(noisy: Any, timestep: Any, text: Any, images: Any, adapter: float) -> Any:
+        seen.update(text=text, images=images)
+        return noisy
+
+    target = Target(target.kind, target.denoiser, settings)
+    target.loss(model, batch, empty, objective, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    assert torch.equal(seen["text"], empty[None] if without_text else batch.text)
+    assert (seen["images"] is None) == without_image
+
+
+def test_shares_of_what_is_dropped(folder: Path) -> None:
+    target, *_ = new(folder, "retention", temporal=True, drop_text=0.2, drop_image=0.3, drop_both=0.1)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [tuple(target._dropped(generator)) for _ in range(4000)]
+    shares = [drawn.count(kind) / len(drawn) for kind in ((True, False), (False, True), (True, True))]
+    assert shares == pytest.approx([0.2, 0.3, 0.1], abs=0.03)
