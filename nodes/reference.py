@@ -7,7 +7,6 @@ from dataclasses import replace
 from comfy.clip_vision import ClipVisionModel
 from comfy.sd import VAE
 from comfy_api.latest import io
-from server import PromptServer
 from torch import Tensor
 
 from ..firstframe.bindings.comfy.vision import encode_image
@@ -86,11 +85,18 @@ class EncodeReference(io.ComfyNode):
     ) -> io.NodeOutput:
         if size == FROM_IMAGE:
             width, height = _size_of(image, width, height)
-            PromptServer.instance.send_progress_text(f"{width} x {height}", cls.hidden.unique_id)
+            _show(f"{width} x {height}", cls.hidden.unique_id)
         pixels = prepare_image(image, width, height, fit)
         features = None if clip_vision is None else encode_image(clip_vision, pixels)
         reference = Reference(pixels, check_latent(vae.encode(pixels.movedim(1, -1))), features)
         return io.NodeOutput(reference, reference.image)
+
+
+def _show(text: str, node: str) -> None:
+    """A line of text in a node."""
+    from server import PromptServer  # only where one runs: importing it starts much of the host
+
+    PromptServer.instance.send_progress_text(text, node)
 
 
 def _size_of(image: Tensor, width: int, height: int) -> tuple[int, int]:

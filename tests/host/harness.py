@@ -40,6 +40,7 @@ TITLES = {
     "first_and_last_frame": "First and last frame",
     "i2v_adapter_official": "I2V-Adapter as published",
     "community_models": "Real images with SD1.5",
+    "sdxl": "Real images with SDXL",
     "controlnet": "ControlNet with the adapter",
     "animatediff_evolved": "AnimateDiff-Evolved with the adapter",
     "wan_dual_guidance": "Wan 2.1 with dual guidance",
