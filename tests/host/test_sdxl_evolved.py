@@ -96,7 +96,7 @@ def as_the_authors_pool(name: str, unet: nn.Module) -> Callable[[Any, bool], Cal
 
 def sample(model: ModelPatcher) -> Tensor:
     """From within the schedule: at its beginning the host adds another noise than ours, see ``motion_schedule``."""
-    return ksample(model, prompts=prompts(), steps=2, denoise=0.9)
+    return ksample(model, prompts=prompts(), steps=2, denoise=0.5)
 
 
 @row("AnimateDiff-Evolved: motion modules for SDXL equal ours on the same files", ANIMATEDIFF_EVOLVED)

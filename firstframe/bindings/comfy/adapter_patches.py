@@ -112,7 +112,7 @@ class AdapterPatches:
     def add(self, out: Tensor, extra: dict[str, Any]) -> Tensor:
         """Adds the adapter's residual to the rows (B*F, N, C) that see the image."""
         stage, index = extra["block"]
-        site = Site.from_ldm(stage, index, self.unet.num_res_blocks[0], extra["block_index"])
+        site = Site.from_ldm(stage, index, self.unet.num_res_blocks[0], extra.get("block_index", 0))
         states, untouched = extra.pop(STATES), extra.pop(UNTOUCHED)
         if site not in self.adapter:
             return out
