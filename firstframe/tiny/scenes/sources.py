@@ -32,13 +32,14 @@ def source_list() -> dict[str, Any]:
     return listed
 
 
-def _built_in() -> Sources:
+def _skimage_data() -> Path:
     spec = find_spec("skimage")
-    folder = Path(spec.origin).parent / "data" if spec and spec.origin else Path()
-    return Sources(tuple(folder / name for name in source_list()["scikit-image"]["files"]))
+    return Path(spec.origin).parent / "data" if spec and spec.origin else Path()
 
 
-BUILT_IN = _built_in()
+SKIMAGE_DATA = _skimage_data()
+"""Where scikit-image keeps its images; scenes are rendered with it, but nothing else needs it."""
+BUILT_IN = Sources(tuple(SKIMAGE_DATA / name for name in source_list()["scikit-image"]["files"]))
 """The photographs that scikit-image carries inside its package."""
 
 

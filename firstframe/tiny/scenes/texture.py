@@ -11,9 +11,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import skimage.data
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+
+from .sources import SKIMAGE_DATA
 
 _IMAGES = ("astronaut", "brick", "chelsea", "coffee", "grass", "gravel", "rocket", "hubble_deep_field")
 Image = NDArray[np.float32]
@@ -100,7 +101,7 @@ def _square(rng: np.random.Generator, size: int) -> Image:
 
 @lru_cache(maxsize=len(_IMAGES))
 def _real_image(name: str) -> Image:
-    file = next(Path(skimage.data.__file__).parent.glob(f"{name}.*"))
+    file = next(SKIMAGE_DATA.glob(f"{name}.*"))
     return cv2.cvtColor(cv2.imread(str(file), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB).astype(np.float32) / 255
 
 
