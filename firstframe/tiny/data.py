@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -31,8 +33,13 @@ Rendered = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
 
 def encode_scenes(
-    folder: Path, count: int, sources: Sources, autoencoder: AutoencoderTiny, at_dusk: bool = False
-) -> None:
+    folder: Path,
+    count: int,
+    sources: Sources,
+    autoencoder: AutoencoderTiny,
+    at_dusk: bool = False,
+    seconds: float = math.inf,
+) -> int:
     """Render the first ``count`` training scenes and encode them where the autoencoder is, SHARD to a file.
 
     Files that are there already are kept, so that a run that was cut off goes on.
@@ -44,17 +51,27 @@ def encode_scenes(
         sources: of photographs and cut-outs.
         autoencoder: in fp32.
         at_dusk: in another look.
+        seconds: after which no further file is begun; two are made in any case.
+
+    Returns:
+        How many scenes there are.
     """
+    started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [file for file in _shard_files(folder, count) if not file.exists()]
+    files = _shard_files(folder, count)
+    missing = [file for file in files if not file.exists()]
     if not missing:
-        return
+        return SHARD * len(files)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=_one_thread) as pool:
         render_one = partial(_rendered, sources=sources, at_dusk=at_dusk)
         for file, rendered in tqdm(_rendered_ahead(pool, missing, render_one), "scenes", len(missing), unit=" files"):
             unfinished = file.with_suffix(".part")
             save_file(_encoded(rendered, autoencoder), unfinished)
             unfinished.replace(file)
+            if time.monotonic() - started > seconds and file != files[0]:
+                pool.shutdown(cancel_futures=True)
+                break
+    return SHARD * sum(file.exists() for file in files)
 
 
 def _rendered_ahead(

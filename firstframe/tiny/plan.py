@@ -14,7 +14,7 @@ import torch
 from ..training.data import LatentClips
 from ..weights import save_state_dict
 from .autoencoder import open_autoencoder, read_autoencoder
-from .data import SHARD, encode_scenes, open_latents
+from .data import encode_scenes, open_latents
 from .denoiser import shipped_base
 from .export import export
 from .files import AUTOENCODER_FILE, PLAN_FILE
@@ -41,7 +41,7 @@ class Stage:
     shown: int = 1
 
 
-GPU_BATCH = 4
+GPU_BATCH = 12
 STAGES = {
     "text": Stage(lambda run: train_text(run, len(run.clips.latents)), 0.02, 1e-3, 32),
     "images": Stage(lambda run: train_base(run, "images"), 0.06, 1e-3, 64),
@@ -125,12 +125,10 @@ class TinyTraining:
     def _data(self, plan: dict[str, Any]) -> tuple[LatentClips, LatentClips]:
         """Encode as many scenes as the time allows, and some in another look."""
         model = open_autoencoder(self.folder / AUTOENCODER_FILE).to(self.device, memory_format=torch.channels_last)
-        folder, started = self.folder / "scenes", time.monotonic()
+        folder = self.folder / "scenes"
         if "scenes" not in plan:
-            encode_scenes(folder, SHARD, self.sources, model)
-            each = (time.monotonic() - started) / SHARD
-            affordable = round(60 * plan["minutes"] * DATA_SHARE / each) - LOOK_SCENES
-            plan["scenes"] = min(max(affordable, 2 * SHARD), MOST_SCENES)
+            seconds = 60 * plan["minutes"] * DATA_SHARE
+            plan["scenes"] = encode_scenes(folder, MOST_SCENES, self.sources, model, seconds=seconds)
             (self.folder / PLAN_FILE).write_text(json.dumps(plan, indent=1), "utf-8")
         encode_scenes(folder, plan["scenes"], self.sources, model)
         encode_scenes(self.folder / "dusk", LOOK_SCENES, self.sources, model, at_dusk=True)
