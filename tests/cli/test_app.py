@@ -67,11 +67,18 @@ def test_a_webp_and_a_folder_of_png(run, image):
 
 
 def test_it_starts_with_the_image(run, image):
-    frames = animated(run, image, "clip.mp4").float() / 255
+    frames = animated(run, image, "clip.mp4", "--no-exact").float() / 255
     shrunk = functional.avg_pool2d(prepare_image(image, 64, 48), 8)
     blocks = functional.interpolate(shrunk, scale_factor=8)[0].movedim(0, -1)
     assert (frames[0] - blocks).abs().mean() < 0.03
     assert (frames[1] - blocks).abs().mean() > 0.1
+
+
+def test_its_first_frame_is_the_image(run, image):
+    prepared = prepare_image(image, 64, 48)[0].movedim(0, -1)
+    frames = animated(run, image, "clip")
+    assert torch.equal(frames[0], (prepared * 255).round().byte())
+    assert not torch.equal(animated(run, image, "decoded", "--no-exact")[0], frames[0])
 
 
 def test_an_amount_of_motion_stands_for_two_numbers(run, image):
@@ -81,12 +88,12 @@ def test_an_amount_of_motion_stands_for_two_numbers(run, image):
 
 
 def test_the_retention_branch(run, image):
-    both = animated(run, image, "both.gif", "--retention")
-    alone = animated(run, image, "alone.gif", "--retention", "--no-adapter")
-    adapter = animated(run, image, "adapter.gif")
+    both = animated(run, image, "both", "--retention")
+    alone = animated(run, image, "alone", "--retention", "--no-adapter")
+    adapter = animated(run, image, "adapter")
     assert torch.equal(both[0], adapter[0]) and not torch.equal(both, adapter)
     assert not torch.equal(alone[0], adapter[0])  # no frame is held: it is the branch's own
-    assert torch.equal(adapter, animated(run, image, "off.gif", "--retention", "--retention-strength", "0"))
+    assert torch.equal(adapter, animated(run, image, "off", "--retention", "--retention-strength", "0"))
 
 
 def test_dual_guidance(run, image):
@@ -169,7 +176,7 @@ def test_measure(run, tmp_path, monkeypatch):
     monkeypatch.setattr("firstframe.experiments.catalogue.PRIOR_REPORT", few)
     result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--report", tmp_path / "report")
     assert result.exit_code == 0, result.output
-    assert "5 clips (methods)" in result.output and "| adapter | " in result.output
+    assert "7 clips (methods)" in result.output and "| adapter | " in result.output
     shown = {"methods.gif", "methods.png", "methods_frames.png"}
     made = {"clips", "kept", "report.html", "report.json", "report.md", *shown}
     assert {file.name for file in (tmp_path / "report").iterdir()} == made

@@ -46,4 +46,4 @@ def test_measuring_needs_no_more_than_standalone() -> None:
     assert ROOT / "firstframe" / "tiny" / "scenes" / "texture.py" in seen
     distributions = packages_distributions()
     needed = {distributions[name][0].lower() for name in imported & distributions.keys()}
-    assert "scikit-image" in needed and needed <= required(project, "standalone")
+    assert "opencv-python-headless" in needed and needed <= required(project, "standalone")

@@ -137,7 +137,7 @@ def test_the_prompt_of_a_workflow_that_ships_is_found(name: str) -> None:
 
 def test_the_browsers_format_and_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FirstFrameError, match=r"Export \(API\)"):
-        read_workflow(SHIPPED.parent / "quickstart.json")
+        read_workflow(SHIPPED.parent / "One image, many actions.json")
     for content in ("[1]", "{}", '{"1": {"inputs": {}}}', "text"):
         file = tmp_path / "x.json"
         file.write_text(content, "utf-8")

@@ -85,7 +85,6 @@ def test_retention_alone_gets_gradients_with_and_without_the_adapter(
 def test_a_whole_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From nothing to weights that load, one step to a stage; a second call has nothing left to do."""
     monkeypatch.setattr(data, "SHARD", 1)
-    monkeypatch.setattr(plan, "SHARD", 1)
     monkeypatch.setattr(plan, "LOOK_SCENES", 1)
     monkeypatch.setattr(plan, "MOST_SCENES", 2)
     monkeypatch.setattr(loop, "LEAST_STEPS", 1)

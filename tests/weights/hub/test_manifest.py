@@ -105,7 +105,7 @@ def test_what_is_told_of_a_missing_file() -> None:
 
 def test_the_editors_download_buttons_are_those_of_the_manifest() -> None:
     """The loaders of the workflow for SDXL tell the editor where their files are."""
-    graph = json.loads((FOLDER.parent / "workflows" / "sdxl.json").read_text("utf-8"))
+    graph = json.loads((FOLDER.parent / "workflows" / "Real images with SDXL.json").read_text("utf-8"))
     told = [model for node in graph["nodes"] for model in node["properties"].get("models", ())]
     assert {model["name"] for model in told} == {entry.file for entry in bundles()["sdxl"]}
     for entry in bundles()["sdxl"]:
