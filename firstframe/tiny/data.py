@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from .text import tokenize
 
 PATH_WEIGHT = 3.0
 SHARD = 64
+AT_ONCE = 8  # scenes that are encoded together
 Rendered = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 """Frames (F, H, W, 3), and where the object is in any of them, (H/8, W/8)."""
 
@@ -105,14 +107,16 @@ def _rendered(index: int, sources: Sources, at_dusk: bool) -> Rendered:
 
 @torch.inference_mode()
 def _encoded(rendered: Iterator[Rendered], autoencoder: AutoencoderTiny) -> dict[str, Tensor]:
-    latents, ends, paths, device = [], [], [], autoencoder.device
-    for frames, covered in rendered:
-        pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    latents, ends, paths, device = list[Tensor](), list[Tensor](), list[Tensor](), autoencoder.device
+    while some := list(islice(rendered, AT_ONCE)):
+        frames = torch.from_numpy(np.stack([frames for frames, _ in some]))
+        pixels = rearrange(frames.to(device), "n f h w c -> (n f) c h w").float() / 127.5 - 1
         with torch.autocast(device.type, torch.bfloat16):
-            latents.append(autoencoder.encode(pixels).latents.half())
-        ends.append(torch.from_numpy(frames[[0, -1]]))
-        paths.append(torch.from_numpy(covered))
-    return {"latents": torch.stack(latents).contiguous(), "ends": torch.stack(ends), "path": torch.stack(paths)}
+            encoded = autoencoder.encode(pixels).latents.half()
+        latents.append(rearrange(encoded, "(n f) c h w -> n f c h w", n=len(some)))
+        ends.append(frames[:, [0, -1]])
+        paths.append(torch.from_numpy(np.stack([covered for _, covered in some])))
+    return {"latents": torch.cat(latents), "ends": torch.cat(ends), "path": torch.cat(paths)}
 
 
 def caption_batches(batch_size: int, count: int, seed: int, device: torch.device) -> Callable[[int], Tensor]:
