@@ -29,7 +29,13 @@ from torch import Tensor
 GAMES = 6 * int(os.environ.get("FIRSTFRAME_FUZZ", "1"))
 CALLS = 25
 NAN = float("nan")
-LEFT_OUT = {"FirstFrameSaveVideo", "FirstFrameMeasure", "FirstFrameLoadTinyModel"}
+LEFT_OUT = {
+    "FirstFrameTrainAdapter",  # trains and saves; it gets lists, from the host alone
+    "FirstFrameTrainRetention",
+    "FirstFrameSaveVideo",
+    "FirstFrameMeasure",
+    "FirstFrameLoadTinyModel",
+}
 """What needs the server, and a model that has a text encoder of its own."""
 
 FILES = {"motion_module", "motion_lora", "adapter", "content_adapter", "projections", "retention"}

@@ -164,8 +164,8 @@ class Case:
     waits: list[str] = field(default_factory=list)
 
 
-def over_time() -> StrengthSchedule:
-    return StrengthSchedule(curve("0: 1, 1: 0.5"), curve("0: 1, 2: 0.5"), (1.0, 0.5), MASK)
+IN_SPACE = StrengthSchedule(levels=(1, 0.5), mask=MASK)  # a node makes it, before a step
+OVER_TIME = StrengthSchedule(curve("0: 1, 1: 0.5"), curve("0: 1, 2: 0.5"), (1.0, 0.5), MASK)
 
 
 CASES = {
@@ -175,8 +175,8 @@ CASES = {
     "adapter": Case(adapted),
     "adapter, fast": Case(lambda model: adapted(model, fast=True)),
     "adapter, dual guidance": Case(adapted, guidance=DUAL),
-    "adapter, mask and levels": Case(lambda m: adapted(m, strengths=StrengthSchedule(levels=(1, 0.5), mask=MASK))),
-    "adapter, strengths over steps": Case(lambda m: adapted(m, strengths=over_time()), waits=READS_SIGMA),
+    "adapter, mask and levels": Case(lambda m: adapted(m, strengths=IN_SPACE)),
+    "adapter, strengths over steps": Case(lambda m: adapted(m, strengths=OVER_TIME), waits=READS_SIGMA),
     "adapter, low-pass": Case(lambda model: adapted(model, low_pass=LowPass(0.5, 1.0)), waits=READS_SIGMA),
     "several held frames": Case(
         lambda m: hold_first_frame(apply_adapter(moving(m), adapter(), 1.0), latent(), {-1: latent()}), guidance=DUAL
@@ -189,7 +189,7 @@ CASES = {
     "retention": Case(moving, retained),
     "retention, dual guidance": Case(adapted, retained, DUAL),
     "retention, a part of the schedule": Case(moving, lambda p: retained(p, start=0.001), waits=READS_SIGMA),
-    "retention, strengths": Case(moving, lambda p: retained(p, strengths=over_time()), waits=READS_SIGMA),
+    "retention, strengths": Case(moving, lambda p: retained(p, strengths=OVER_TIME), waits=READS_SIGMA),
     "retention behind a ControlNet": Case(moving, lambda prompts: retained(controlled(prompts))),
     "windows": Case(lambda m: apply_windows(adapted(m), MAX_FRAMES, 2), guidance=DUAL, frames=2 * MAX_FRAMES),
     "windows, retention": Case(lambda m: apply_windows(adapted(m), MAX_FRAMES, 2), retained, frames=2 * MAX_FRAMES),

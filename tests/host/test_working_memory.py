@@ -24,8 +24,12 @@ def report() -> dict[str, Any]:
 
 
 def test_a_motion_module_takes_no_more_than_the_base(report: dict[str, Any]) -> None:
-    """Its feed-forward is as wide as that of the spatial transformers, and comes when theirs is gone."""
-    assert report["peaks"]["motion v1"] == report["peaks"]["motion v2"] == report["peaks"]["base"]
+    """Its feed-forward is as wide as that of the spatial transformers, and comes when theirs is gone.
+
+    The one MiB is the watch for NaN, which looks at a step's prediction.
+    """
+    for version in ("motion v1", "motion v2"):
+        assert report["peaks"][version] - report["peaks"]["base"] <= 1
 
 
 def test_the_adapter_stays_within_the_estimate(report: dict[str, Any]) -> None:

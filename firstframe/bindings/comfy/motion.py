@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import comfy.lora
+import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from comfy.model_patcher import ModelPatcher
 from einops import rearrange
@@ -78,7 +79,8 @@ def injected_motion(unet: UNetModel, motion: MotionModule, num_frames: int, scal
 
     def after_layer(site: Any) -> Callable[..., Tensor]:
         def hook(_layer: nn.Module, _inputs: Any, x: Tensor) -> Tensor:
-            INTERRUPT.check()  # the oldest hosts ask once a step, which can take minutes
+            if not torch.compiler.is_compiling():
+                INTERRUPT.check()  # the oldest hosts ask once a step, which can take minutes
             return fold_frames(motion(site, unfold_frames(x, num_frames), scale))
 
         return hook
