@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 from comfy_api.latest import Input, InputImpl, Types, io
 from torch import Tensor
 
 from ..firstframe.clips.images import rgb_frames
 
-Clip = Tensor | Input.Video
+Clip: TypeAlias = Tensor | Input.Video
 
 
 def clip_input(id: str, tooltip: str, optional: bool = False) -> io.Input:
