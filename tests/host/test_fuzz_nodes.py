@@ -68,7 +68,9 @@ def played() -> list[type[io.ComfyNode]]:
     """Nodes without files and without what the server tells them."""
 
     def chooses_a_file(node: type[io.ComfyNode]) -> bool:
-        return any(isinstance(given, io.Combo.Input) and given.id in FILES for given in node.define_schema().inputs)
+        return any(
+            isinstance(given, io.Combo.Input) and given.id in FILES for given in node.define_schema().inputs or ()
+        )
 
     return [node for name, node in NODES.items() if name not in LEFT_OUT and not chooses_a_file(node)]
 
@@ -150,7 +152,7 @@ class Nodes(RuleBasedStateMachine):
         """A node whose sockets can be filled."""
         node = data.draw(st.sampled_from([node for node in PLAYED if self.can_call(node)]), label="node")
         schema, arguments = node.define_schema(), {}
-        for given in schema.inputs:
+        for given in schema.inputs or ():
             pool = None if isinstance(given, io.WidgetInput) else self.pools[given.io_type]
             if given.optional and data.draw(st.booleans(), label=f"{given.id} is left out"):
                 continue
@@ -187,7 +189,7 @@ class Nodes(RuleBasedStateMachine):
 
     def can_call(self, node: type[io.ComfyNode]) -> bool:
         needed = {
-            i.io_type for i in node.define_schema().inputs if not i.optional and not isinstance(i, io.WidgetInput)
+            i.io_type for i in node.define_schema().inputs or () if not i.optional and not isinstance(i, io.WidgetInput)
         }
         return all(self.pools.get(kind) for kind in needed)
 
