@@ -85,7 +85,8 @@ class EncodeReference(io.ComfyNode):
     ) -> io.NodeOutput:
         if size == FROM_IMAGE:
             width, height = _size_of(image, width, height)
-            _show(f"{width} x {height}", cls.hidden.unique_id)
+            if cls.hidden:  # none outside of a server, in older hosts
+                _show(f"{width} x {height}", cls.hidden.unique_id)
         pixels = prepare_image(image, width, height, fit)
         features = None if clip_vision is None else encode_image(clip_vision, pixels)
         reference = Reference(pixels, check_latent(vae.encode(pixels.movedim(1, -1))), features)
