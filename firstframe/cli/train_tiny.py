@@ -24,9 +24,10 @@ def tiny(
         Path | None,
         typer.Option(help="Its file, or a folder with taesd_encoder.safetensors and taesd_decoder.safetensors."),
     ] = None,
-    from_shipped: Annotated[
-        bool, typer.Option("--from-shipped", help="Begin with the base that ships in place of random weights.")
-    ] = False,
+    begin_with: Annotated[
+        Path | None,
+        typer.Option("--from", help="Begin with the weights in this folder in place of random ones."),
+    ] = None,
     scenes: Annotated[int, typer.Option(help="Held-out scenes that the result is measured on.")] = 16,
     device: Device = "",
 ) -> None:
@@ -45,7 +46,7 @@ def tiny(
 
     sources = BUILT_IN if images is None else sources_in(images)
     file = autoencoder or weights_file("autoencoder")
-    training = TinyTraining(folder, minutes, resolve_device(device), sources, file, from_shipped, typer.echo)
+    training = TinyTraining(folder, minutes, resolve_device(device), sources, file, begin_with, typer.echo)
     weights = training.run()
     setup = Setup(scenes, 0, SamplingSettings(16, 10, 2.0, 0, scale_blur=True))
     measure(comparison(retention=True), load_tiny(training.device, weights), setup, folder / "report", tell=typer.echo)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "weights"
-AUTOENCODER_FILE, PLAN_FILE = "autoencoder.safetensors", "plan.json"
+AUTOENCODER_FILE, PLAN_FILE, BEGUN_WITH = "autoencoder.safetensors", "plan.json", "begun_with"
 """In the folder of a training run."""
 PARTS = ("autoencoder", "text_encoder", "unet", "motion_module", "i2v_adapter", "retention", "look_lora")
 

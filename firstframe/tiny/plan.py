@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ from typing import Any
 import torch
 
 from ..training.data import LatentClips
-from ..weights import save_state_dict
+from ..weights import load_metadata, save_state_dict
 from .autoencoder import open_autoencoder, read_autoencoder
 from .data import encode_scenes, open_latents
-from .denoiser import shipped_base
+from .denoiser import exported_base
 from .export import export
-from .files import AUTOENCODER_FILE, PLAN_FILE
+from .files import AUTOENCODER_FILE, BEGUN_WITH, PARTS, PLAN_FILE, weights_file
 from .recipe import Run, train_adapter, train_adapter_whole, train_base, train_look, train_retention, train_text
 from .scenes import Sources
 
@@ -68,7 +69,7 @@ class TinyTraining:
         device: that computes.
         sources: of photographs and cut-outs.
         autoencoder: its file, or the folder with the two published files of TAESD.
-        from_shipped: begin with the base that ships in place of random weights.
+        begin_with: a folder of exported weights to go on from; None begins with random ones.
         say: told what is done.
     """
 
@@ -77,7 +78,7 @@ class TinyTraining:
     device: torch.device
     sources: Sources
     autoencoder: Path
-    from_shipped: bool
+    begin_with: Path | None
     say: Callable[[str], None]
 
     def run(self) -> Path:
@@ -98,21 +99,29 @@ class TinyTraining:
         file = self.folder / PLAN_FILE
         if not file.exists():
             save_state_dict(self.folder / AUTOENCODER_FILE, read_autoencoder(self.autoencoder), {})
-            if self.from_shipped:
-                (self.folder / "text").mkdir()
-                shipped_base().save(self.folder / "text" / "final.safetensors")
+            if self.begin_with is not None:
+                self._begin_with(self.begin_with)
             plan = {
                 "command": "firstframe train tiny",
                 "minutes": self.minutes,
                 "device": self.device.type,
-                "begins_with": "the weights that shipped before" if self.from_shipped else "random weights",
-                "skipped": ["text"] if self.from_shipped else [],
+                "begins_with": _story_of(self.begin_with) if self.begin_with else "random weights",
+                "skipped": ["text", "images"] if self.begin_with else [],
                 "photographs": [path.name for path in self.sources.photographs],
                 "cutouts": len(self.sources.cutouts),
             }
             file.write_text(json.dumps(plan, indent=1), "utf-8")
         settled: dict[str, Any] = json.loads(file.read_text("utf-8"))
         return settled
+
+    def _begin_with(self, weights: Path) -> None:
+        """Leave a base where the first stage that trains looks for it, and the parts where theirs do."""
+        for part in PARTS:
+            target = weights_file(part, self.folder / BEGUN_WITH)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(weights_file(part, weights), target)
+        (self.folder / "images").mkdir(exist_ok=True)
+        exported_base(weights).save(self.folder / "images" / "final.safetensors")
 
     def _announce(self, stages: dict[str, Stage], seconds: float) -> None:
         self.say(f"data: about {60 * self.minutes * DATA_SHARE:.0f} s")
@@ -140,3 +149,8 @@ class TinyTraining:
         if not run.file(name).exists():
             self.say(f"{time.strftime('%H:%M')} {name}")
             stage.train(run)
+
+
+def _story_of(weights: Path) -> Any:
+    """What the exported weights in a folder say of the run that made them."""
+    return json.loads(load_metadata(weights_file("unet", weights)).get("firstframe.run", '"weights without a story"'))

@@ -20,12 +20,12 @@ from ..training.data import ClipBatch, LatentClips
 from ..training.loop import LoopConfig, Loss, pace, planned_steps, train
 from ..training.losses import RetentionLoss, VideoLoss
 from ..training.start import new_adapter, new_retention
-from ..weights import RETENTION, save, save_state_dict
+from ..weights import I2V_ADAPTER, RETENTION, load, save, save_state_dict
 from .autoencoder import open_autoencoder
 from .config import STEM_CHANNELS
 from .data import caption_batches
 from .denoiser import Denoiser, alphas_cumprod, new_base, new_motion, with_adapter
-from .files import AUTOENCODER_FILE
+from .files import AUTOENCODER_FILE, BEGUN_WITH, weights_file
 from .recall import CaptionLoss, Recall, RecallingLoss, tiny_word_dropout
 from .samples import draw_samples
 from .style_lora import add_lora, lora_weights
@@ -59,6 +59,11 @@ class Run:
     def file(self, stage: str) -> Path:
         """What a stage leaves for the next."""
         return self.folder / stage / "final.safetensors"
+
+    def begun(self, part: str) -> Path | None:
+        """The part that the whole run goes on from, if it does not begin with random weights."""
+        file = weights_file(part, self.folder / BEGUN_WITH)
+        return file if file.exists() else None
 
     def train(
         self, stage: str, model: nn.Module, batches: Callable[[int], Any], loss: Loss, precision: str = "bf16"
@@ -146,7 +151,8 @@ def train_base(run: Run, stage: str) -> None:
 def train_adapter(run: Run) -> None:
     """Train the I2V adapter on the frozen base, with a clean first frame."""
     model = new_base(run.file("whole"), motion=new_motion())
-    model.parts["adapter"] = new_adapter(model.unet)
+    begun = run.begun("i2v_adapter")
+    model.parts["adapter"] = load(I2V_ADAPTER, begun).float() if begun else new_adapter(model.unet)
     _train_adapter(run, model, "adapter", seed=4)
 
 
@@ -167,7 +173,9 @@ def train_retention(run: Run) -> None:
     """Train the frame retention branch on the frozen base, alone and beside the frozen adapter."""
     set_seed(6)
     model = with_adapter(run.file("adapter_whole")).requires_grad_(False)
-    branch = model.parts["retention"] = new_retention(model.unet, model.motion, STEM_CHANNELS)
+    begun = run.begun("retention")
+    branch = load(RETENTION, begun).float() if begun else new_retention(model.unet, model.motion, STEM_CHANNELS)
+    model.parts["retention"] = branch
     with inject(model.unet, model.motion, model.adapter, num_frames=run.shown) as injection:
         alone, beside = (run.video_loss(injection, share, IMAGE_WORDS) for share in (0.0, 1.0))
         run.train("retention", model, run.batches(6), RetentionLoss(injection, branch, alone, beside))

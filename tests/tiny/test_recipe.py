@@ -94,7 +94,7 @@ def test_a_whole_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setitem(plan.STAGES, name, replace(stage, share=1e-6, batch_size=1, shown=min(stage.shown, 2)))
     told: list[str] = []
     training = plan.TinyTraining(
-        tmp_path, 0.01, CPU, BUILT_IN, weights_file("autoencoder"), from_shipped=False, say=told.append
+        tmp_path, 0.01, CPU, BUILT_IN, weights_file("autoencoder"), begin_with=None, say=told.append
     )
     weights = training.run()
     model = load_tiny(folder=weights)
