@@ -19,6 +19,7 @@ ROOMS = [
     "interrupt",
     "shapes",
     "sites",
+    "text",
     "modules",
     "sampling",
     "clips",

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 CheckpointFile = Annotated[
     Path | None,
     typer.Option(
-        help="Stable Diffusion 1.5 or a model made from it, in one file. Without it, the tiny model is used.",
+        help="Stable Diffusion 1.5, SDXL or a model made from one, in one file. Without it, the tiny model is used.",
         metavar="FILE",
     ),
 ]
 MotionFile = Annotated[
     Path | None,
-    typer.Option(help="AnimateDiff's motion module v1, v2 or v3, AnimateLCM's, or one of your own.", metavar="FILE"),
+    typer.Option(help="AnimateDiff's motion module, AnimateLCM's, Hotshot-XL's, or one of your own.", metavar="FILE"),
 ]
 AdapterFile = Annotated[Path | None, typer.Option("--i2v-adapter", help="An I2V adapter.", metavar="FILE")]
 RetentionFile = Annotated[

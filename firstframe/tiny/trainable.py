@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..text import Text
 from ..training.base import VideoBase
 from ..training.config import TINY, ModelTable
 from .config import AUTOENCODER, STEM_CHANNELS
@@ -30,8 +31,8 @@ class TinyEncoders:
         unscaled = latents / AUTOENCODER["scaling_factor"]
         return self.model.decode(unscaled.to(self.model.autoencoder.device)).cpu()
 
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        return self.model.encode_text(list(prompts)).cpu()
+    def encode_text(self, prompts: Sequence[str]) -> Text:
+        return Text(self.model.encode_text(list(prompts)).cpu())
 
     def to(self, device: torch.device) -> None:
         self.model.autoencoder.to(device)

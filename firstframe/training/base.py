@@ -15,6 +15,7 @@ from ..bindings.diffusers.checkpoint import Checkpoint, load_checkpoint
 from ..bindings.diffusers.clip_vocabulary import LENGTH
 from ..modules.motion import MotionModule
 from ..modules.retention import STEM_CHANNELS
+from ..text import Text
 from ..weights import MOTION_MODULE, load
 from .clips.cache import Encoders
 from .clips.probe import digest_of
@@ -55,7 +56,7 @@ class VideoBase:
 
 @dataclass(frozen=True)
 class CheckpointEncoders:
-    """Autoencoder and text encoder of a Stable Diffusion 1.5 checkpoint."""
+    """Autoencoder and text encoders of a checkpoint."""
 
     checkpoint: Checkpoint
     key: str
@@ -67,17 +68,18 @@ class CheckpointEncoders:
     def decode(self, latents: Tensor) -> Tensor:
         return self.checkpoint.decode(latents / self.checkpoint.latent_scale).cpu()
 
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+    def encode_text(self, prompts: Sequence[str]) -> Text:
         """Of a long prompt the first 75 tokens count."""
-        return self.checkpoint.encode_text(list(prompts))[:, :LENGTH].float().cpu()
+        states, pooled = self.checkpoint.encode_text(prompts)
+        return Text(states[:, :LENGTH], pooled).to("cpu", torch.float32)
 
     def to(self, device: torch.device) -> None:
-        self.checkpoint.vae.to(device)
-        self.checkpoint.text_encoder.to(device)
+        for network in (self.checkpoint.vae, *self.checkpoint.text_encoders):
+            network.to(device)
 
 
 def load_base(model: ModelTable) -> VideoBase:
-    """Stable Diffusion 1.5 with a motion module, from the files of a configuration, on the CPU.
+    """Stable Diffusion 1.5 or SDXL with a motion module, from the files of a configuration, on the CPU.
 
     Raises:
         WeightsError: a file cannot be read or holds something else; the message names it.
@@ -88,6 +90,6 @@ def load_base(model: ModelTable) -> VideoBase:
     motion = load(MOTION_MODULE, model.motion_module)
     files = [model.checkpoint, *([model.vae] if model.vae else []), *loras]
     key = digest_of(files) + "".join(f"+{strength}" for strength in loras.values())
-    encoders, scheduler = CheckpointEncoders(checkpoint, key), animatediff_scheduler()
-    scheduler.register_to_config(prediction_type=checkpoint.prediction_type)
+    encoders = CheckpointEncoders(checkpoint, key)
+    scheduler = animatediff_scheduler(motion.config.betas, checkpoint.prediction_type)
     return VideoBase(checkpoint.unet, motion, encoders, scheduler, checkpoint.latent_scale, STEM_CHANNELS)

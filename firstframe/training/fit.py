@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..errors import FirstFrameError
+from ..text import Text
 from .clips.batches import Batches
 from .config import TrainingConfig
 from .data import DRAWS, seed_of
@@ -45,13 +46,13 @@ class Fit:
     """One training.
 
     Attributes:
-        empty: states of the empty caption, (N, D).
+        empty: the empty caption (B = 1).
         folder: gets checkpoint.pt, log.jsonl, config.json and the trained files.
     """
 
     target: Target
     batches: Batches
-    empty: Tensor
+    empty: Text
     objective: Objective
     config: TrainingConfig
     accelerator: Accelerator

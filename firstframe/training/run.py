@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from tqdm.auto import tqdm
 
+from ..text import Text
 from .base import VideoBase
 from .clips.batches import Batches
 from .clips.cache import Cache
@@ -96,7 +97,7 @@ class Training:
         encoders.to(torch.device("cpu"))
         return _without(self.plan, failed)
 
-    def _watchers(self, cache: Cache, plan: Plan, empty: torch.Tensor) -> list[Watcher]:
+    def _watchers(self, cache: Cache, plan: Plan, empty: Text) -> list[Watcher]:
         settings, watchers = self.config.samples, []
         if not settings.every_n_steps:
             return []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from ..bindings.diffusers import Injection, Parts, Retention, inject
 from ..errors import FirstFrameError
 from ..modules.i2v_adapter import I2VAdapter
-from ..modules.layers import ResBlock, SpatialTransformer
+from ..modules.layers import ResBlock, SpatialTransformer, whole_image
 from ..modules.motion import TemporalTransformer
 from ..modules.retention import RetentionBranch
 from ..shapes import fold_frames, unfold_frames
+from ..text import Text
 from ..weights import I2V_ADAPTER, RETENTION, load, save
 from .base import VideoBase
 from .clips.batches import Batch
@@ -61,8 +62,10 @@ class ClipDenoiser(nn.Module):
                 stack.enter_context(recomputed(modules))
             yield
 
-    def forward(self, noisy: Tensor, timestep: Tensor, text: Tensor, images: Tensor | None, adapter: float) -> Tensor:
-        """Noisy clips (B, C, F, H, W), timesteps (B,), text states (B, N, D) to predictions (B, C, F, H, W).
+    def forward(self, noisy: Tensor, timestep: Tensor, text: Text, images: Tensor | None, adapter: float) -> Tensor:
+        """Noisy clips (B, C, F, H, W), timesteps (B,) and B texts to predictions (B, C, F, H, W).
+
+        SDXL is told that no image was scaled or cropped, as when it samples.
 
         Args:
             images: frame 0, (B, 3, 8H, 8W) in [0, 1], for the retention branch; None where nothing sees the image.
@@ -75,8 +78,17 @@ class ClipDenoiser(nn.Module):
         if images is not None and self.retention is not None:
             injection.retention = Retention(self.retention, self.retention.encode(images))
         timesteps = timestep.repeat_interleave(num_frames)
-        output: Tensor = self.unet(fold_frames(noisy), timesteps, text, return_dict=False)[0]
+        states, added = text.states, _added(text, noisy)
+        output: Tensor = self.unet(fold_frames(noisy), timesteps, states, return_dict=False, **added)[0]
         return unfold_frames(output, num_frames)
+
+
+def _added(text: Text, noisy: Tensor) -> dict[str, Any]:
+    """What SDXL's UNet is told beside the text's states."""
+    if text.pooled is None:
+        return {}
+    sizes = whole_image(8 * noisy.shape[-2], 8 * noisy.shape[-1], len(noisy), noisy.device)
+    return {"added_cond_kwargs": {"text_embeds": text.pooled, "time_ids": sizes}}
 
 
 @dataclass(frozen=True)
@@ -106,19 +118,19 @@ class Target:
         return Parts(denoiser.motion, adapter, retention=denoiser.retention)
 
     def loss(
-        self, model: nn.Module, batch: Batch, empty: Tensor, objective: Objective, generator: torch.Generator
+        self, model: nn.Module, batch: Batch, empty: Text, objective: Objective, generator: torch.Generator
     ) -> Tensor:
         """The loss of a batch on the device of the model.
 
         Args:
             model: the denoiser, or what a library wrapped it into.
             batch: clips.
-            empty: states of the empty caption, (N, D).
+            empty: the empty caption (B = 1).
             objective: what is minimised.
             generator: of all draws, on the CPU.
         """
         dropped = self._dropped(generator)
-        text = empty.expand_as(batch.text) if dropped.text else batch.text
+        text = empty.expand(len(batch.latents)) if dropped.text else batch.text
         images = None if dropped.image else batch.images
         beside_adapter = self.denoiser.adapter is not None and (self.kind == "adapter" or _coin(generator))
         clean_first = beside_adapter and not dropped.image

@@ -55,7 +55,7 @@ def test_one_clip_is_learned(folder: Path, kind: Kind, train: dict[str, Any], ra
     with target.denoiser.attached(checkpointing=False):
         for _ in range(steps):
             generator = torch.Generator().manual_seed(3)
-            loss = target.loss(target.denoiser, batch, batch.text[0], objective, generator)
+            loss = target.loss(target.denoiser, batch, batch.text, objective, generator)
             torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
@@ -71,7 +71,7 @@ def test_one_clip_is_learned(folder: Path, kind: Kind, train: dict[str, Any], ra
 def test_what_is_dropped(folder: Path, drop: str, without_text: bool, without_image: bool) -> None:
     target, batch, objective = new(folder, "retention", temporal=True)
     settings = TrainTable(output_dir=folder, temporal=True, **{"drop_text": 0.0, drop: 1.0})
-    empty, seen = torch.zeros_like(batch.text[0]), {}
+    empty, seen = batch.text.map(torch.zeros_like), {}
 
     def model(noisy: Any, timestep: Any, text: Any, images: Any, adapter: float) -> Any:
         seen.update(text=text, images=images)
@@ -79,7 +79,7 @@ def test_what_is_dropped(folder: Path, drop: str, without_text: bool, without_im
 
     target = Target(target.kind, target.denoiser, settings)
     target.loss(model, batch, empty, objective, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
-    assert torch.equal(seen["text"], empty[None] if without_text else batch.text)
+    assert torch.equal(seen["text"].states, (empty if without_text else batch.text).states)
     assert (seen["images"] is None) == without_image
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import FirstFrameError
+from ...text import Text
 from ...weights import save_state_dict
 from .plan import LeftOut, Sample
 from .read import Clip
@@ -36,16 +37,16 @@ class Encoders(Protocol):
         """Images (B, 3, H, W) in [0, 1] to latents (B, C, h, w) in the UNet's scale."""
         ...
 
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts to text states (B, N, D)."""
+    def encode_text(self, prompts: Sequence[str]) -> Text:
+        """Prompts to text states, and pooled text for SDXL."""
         ...
 
 
 class Encoded(NamedTuple):
-    """A sample as training reads it: latents (C, F, h, w), text states (N, D), frame 0 (3, H, W) uint8."""
+    """A sample as training reads it: latents (C, F, h, w), text of one prompt, frame 0 (3, H, W) uint8."""
 
     latents: Tensor
-    text: Tensor
+    text: Text
     image: Tensor
 
 
@@ -67,9 +68,10 @@ class Cache:
         clip = load_file(self._clip_file(sample))
         return Encoded(clip["latents"].float(), self.text(sample.source.caption), clip["image"])
 
-    def text(self, caption: str) -> Tensor:
-        """Text states (N, D) of a caption that was filled in."""
-        return load_file(self._text_file(caption))["states"].float()
+    def text(self, caption: str) -> Text:
+        """The text (B = 1) of a caption that was filled in."""
+        saved = load_file(self._text_file(caption))
+        return Text(saved["states"][None], saved["pooled"][None] if "pooled" in saved else None).to(torch.float32)
 
     def fill(self, samples: Sequence[Sample], progress: Callable[[int], None] = lambda count: None) -> list[LeftOut]:
         """Encode what is missing, the empty caption too.
@@ -83,7 +85,8 @@ class Cache:
         """
         for caption in dict.fromkeys(["", *(sample.source.caption for sample in samples)]):
             if not (file := self._text_file(caption)).exists():
-                self._save(file, {"states": self.encoders.encode_text([caption])[0].half()})
+                text = self.encoders.encode_text([caption])._asdict()
+                self._save(file, {name: tensor[0].half() for name, tensor in text.items() if tensor is not None})
         failed = []
         for path, of_clip in groupby(sorted(samples, key=lambda s: s.source.path), key=lambda s: s.source.path):
             some = list(of_clip)

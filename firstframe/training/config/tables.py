@@ -40,8 +40,8 @@ class ModelTable(Table):
     """The frozen base, and files to continue from.
 
     Attributes:
-        checkpoint: a Stable Diffusion 1.5 checkpoint in one file, or "tiny", the model that ships.
-        motion_module: AnimateDiff v1, v2 or v3; the tiny model has its own.
+        checkpoint: Stable Diffusion 1.5 or SDXL in one file, or "tiny", the model that ships.
+        motion_module: AnimateDiff's or Hotshot-XL's; the tiny model has its own.
         vae: an autoencoder in place of the checkpoint's.
         loras: merged into the base.
         i2v_adapter: to continue training, or, for a retention branch, an adapter that half of the batches have beside.
@@ -58,7 +58,7 @@ class ModelTable(Table):
     @model_validator(mode="after")
     def _motion_is_known(self) -> ModelTable:
         if str(self.checkpoint) != TINY and self.motion_module is None:
-            raise ValueError("motion_module is missing: a Stable Diffusion 1.5 checkpoint knows single images only")
+            raise ValueError("motion_module is missing: a checkpoint knows single images only")
         return self
 
 
