@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
+from transformers import CLIPVisionModel
 
 from ..bindings.diffusers import animatediff_scheduler
 from ..bindings.diffusers.checkpoint import Checkpoint, load_checkpoint
 from ..bindings.diffusers.clip_vocabulary import LENGTH
+from ..bindings.diffusers.vision import load_vision, see
+from ..clips.reference import ImageFeatures
 from ..modules.motion import MotionModule
 from ..modules.retention import STEM_CHANNELS
 from ..text import Text
@@ -37,6 +41,22 @@ class VideoEncoders(Encoders, Protocol):
 
 
 @dataclass(frozen=True)
+class ClipVision:
+    """CLIP's image encoder from a file."""
+
+    encoder: CLIPVisionModel
+    key: str
+
+    @classmethod
+    def load(cls, file: Path | None) -> ClipVision | None:
+        """None without a file. Raises WeightsError where it is none of CLIP's."""
+        return cls(load_vision(file), digest_of([file])) if file else None
+
+    def see(self, image: Tensor) -> ImageFeatures:
+        return see(self.encoder, image)
+
+
+@dataclass(frozen=True)
 class VideoBase:
     """A text-to-video model, frozen.
 
@@ -44,6 +64,7 @@ class VideoBase:
         scheduler: the noise schedule and prediction that UNet and motion module were trained with.
         latent_scale: the UNet's latents over the autoencoder's.
         stem_channels: of a new retention branch.
+        vision: for a content adapter.
     """
 
     unet: UNet2DConditionModel
@@ -52,6 +73,7 @@ class VideoBase:
     scheduler: DDIMScheduler
     latent_scale: float
     stem_channels: tuple[int, ...]
+    vision: ClipVision | None = None
 
 
 @dataclass(frozen=True)
@@ -92,4 +114,5 @@ def load_base(model: ModelTable) -> VideoBase:
     key = digest_of(files) + "".join(f"+{strength}" for strength in loras.values())
     encoders = CheckpointEncoders(checkpoint, key)
     scheduler = animatediff_scheduler(motion.config.betas, checkpoint.prediction_type)
-    return VideoBase(checkpoint.unet, motion, encoders, scheduler, checkpoint.latent_scale, STEM_CHANNELS)
+    vision = ClipVision.load(model.clip_vision)
+    return VideoBase(checkpoint.unet, motion, encoders, scheduler, checkpoint.latent_scale, STEM_CHANNELS, vision)

@@ -10,11 +10,11 @@ from accelerate import Accelerator
 
 from ..bindings.diffusers import unet_config
 from ..modules.layers import SIZES_CHANNELS
-from ..sites import UNetConfig
 from ..text import Text
 from .clips.batches import Batch
 from .clips.plan import Plan, Sample
 from .config import TrainTable
+from .denoiser import ClipDenoiser
 from .log import memory_used
 from .objective import Objective
 from .target import Target
@@ -52,7 +52,7 @@ def measure(
     """Run two steps of the largest samples with random numbers, and time the second. No weight changes."""
     model = accelerator.prepare(target.denoiser)
     largest = max(plan.train, key=lambda sample: sample.size.width * sample.size.height * len(sample.frames))
-    batch = _random(largest, settings.batch_size, unet_config(target.denoiser.unet)).to(accelerator.device)
+    batch = _random(largest, settings.batch_size, target.denoiser).to(accelerator.device)
     empty = batch.text.map(lambda tensor: tensor[:1])
     seconds = 0.0
     for _ in range(2):
@@ -72,9 +72,11 @@ def measure(
     return Estimate(trained, seconds * steps, memory + trained * bytes_each / 1e9)
 
 
-def _random(sample: Sample, batch_size: int, unet: UNetConfig) -> Batch:
+def _random(sample: Sample, batch_size: int, denoiser: ClipDenoiser) -> Batch:
+    unet, content = unet_config(denoiser.unet), denoiser.content
     size = sample.size
     latents = torch.randn(batch_size, 4, len(sample.frames), size.height // 8, size.width // 8)
     images = torch.rand(batch_size, 3, size.height, size.width)
     pooled = None if unet.pooled_channels is None else torch.randn(batch_size, unet.pooled_channels - SIZES_CHANNELS)
-    return Batch(latents, Text(torch.randn(batch_size, 77, unet.cross_attention_dim), pooled), images)
+    features = content.no_image.expand(batch_size, -1, -1) if content else None
+    return Batch(latents, Text(torch.randn(batch_size, 77, unet.cross_attention_dim), pooled), images, features)

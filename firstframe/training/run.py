@@ -72,7 +72,8 @@ class Training:
 
     def run(self, resume: bool) -> int:
         """Encode what is not encoded yet, then train. Returns the steps done."""
-        cache = Cache(self.config.data.cache_directory, self.base.encoders)
+        vision = self.base.vision if self.target.kind == "content" else None
+        cache = Cache(self.config.data.cache_directory, self.base.encoders, vision)
         plan = self._encoded(cache)
         empty = cache.text("").to(self.accelerator.device)
         settings = self.config.train
@@ -86,16 +87,21 @@ class Training:
 
     def _encoded(self, cache: Cache) -> Plan:
         """Each process encodes its share; the encoders then leave the device."""
-        accelerator, encoders, samples = self.accelerator, self.base.encoders, self.plan.samples
-        encoders.to(accelerator.device)
+        accelerator, samples = self.accelerator, self.plan.samples
+        self._move_encoders(accelerator.device)
         mine = samples[accelerator.process_index :: accelerator.num_processes]
         with tqdm(total=len(mine), desc="encoding", disable=not accelerator.is_main_process) as bar:
             failed = cache.fill(mine, bar.update)
         if accelerator.num_processes > 1:
             accelerator.wait_for_everyone()
             failed = cache.fill(samples)  # what the others could not read, either
-        encoders.to(torch.device("cpu"))
+        self._move_encoders(torch.device("cpu"))
         return _without(self.plan, failed)
+
+    def _move_encoders(self, device: torch.device) -> None:
+        self.base.encoders.to(device)
+        if self.base.vision is not None:
+            self.base.vision.encoder.to(device)
 
     def _watchers(self, cache: Cache, plan: Plan, empty: Text) -> list[Watcher]:
         settings, watchers = self.config.samples, []

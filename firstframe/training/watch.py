@@ -91,11 +91,14 @@ class Samples:
     def _real_and_made(self, one: Sample) -> tuple[Tensor, Tensor]:
         device, base, settings = self.base.unet.device, self.base, self.settings
         batch = batch_of(self.cache, [one]).to(device)
-        text, empty = batch.text, self.cache.text("").to(batch.text.states)
+        denoiser = self.target.denoiser
+        text = denoiser.told(batch.text, batch.features)
+        none = denoiser.content.no_image if denoiser.content else None
+        empty = denoiser.told(self.cache.text("").to(batch.text.states), none)
         pooled = None if text.pooled is None or empty.pooled is None else Pooled(text.pooled, empty.pooled)
         num_frames = batch.latents.shape[2]
         reference = Reference(batch.images, batch.latents[:, :, 0] / base.latent_scale)
-        if self.target.kind == "retention":
+        if self.target.kind != "adapter":
             reference = Reference(batch.images)
         latents = sample(
             base.unet,

@@ -97,7 +97,7 @@ def test_both_texts_are_cached_and_read(folder: Path, kind: Kind) -> None:
     noisy, images = torch.randn(1, 4, FRAMES, 8, 8), torch.rand(1, 3, SIDE, SIDE)
     with torch.no_grad(), denoiser.attached(checkpointing=False):
         told = (text, Text(text.states, -text.pooled))
-        one, other = (denoiser(noisy, torch.tensor([500]), each, images, 1.0) for each in told)
+        one, other = (denoiser(noisy, torch.tensor([500]), each, images, None, 1.0) for each in told)
         assert not torch.allclose(one, other, rtol=1e-3)
 
 

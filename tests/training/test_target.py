@@ -73,7 +73,7 @@ def test_what_is_dropped(folder: Path, drop: str, without_text: bool, without_im
     settings = TrainTable(output_dir=folder, temporal=True, **{"drop_text": 0.0, drop: 1.0})
     empty, seen = batch.text.map(torch.zeros_like), {}
 
-    def model(noisy: Any, timestep: Any, text: Any, images: Any, adapter: float) -> Any:
+    def model(noisy: Any, timestep: Any, text: Any, images: Any, features: Any, adapter: float) -> Any:
         seen.update(text=text, images=images)
         return noisy
 

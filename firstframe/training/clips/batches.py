@@ -22,21 +22,25 @@ class Batch(NamedTuple):
         latents: (B, C, F, h, w) in the UNet's scale.
         text: of the captions.
         images: frame 0 of each clip, (B, 3, 8h, 8w) in [0, 1].
+        features: what CLIP sees in it, (B, N, D), for a content adapter.
     """
 
     latents: Tensor
     text: Text
     images: Tensor
+    features: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        return Batch(*(content.to(device, non_blocking=True) for content in self))  # type: ignore[arg-type]
+        moved = (content if content is None else content.to(device, non_blocking=True) for content in self)
+        return Batch(*moved)  # type: ignore[arg-type]
 
 
 def batch_of(cache: Cache, samples: Sequence[Sample]) -> Batch:
     """Samples of one bucket as a batch."""
-    latents, text, images = zip(*map(cache.load, samples), strict=True)
-    return Batch(torch.stack(latents), joined(text), torch.stack(images).float() / 255)
+    latents, text, images, features = zip(*map(cache.load, samples), strict=True)
+    seen = None if features[0] is None else torch.stack(features)
+    return Batch(torch.stack(latents), joined(text), torch.stack(images).float() / 255, seen)
 
 
 def joined(texts: Iterable[Text]) -> Text:

@@ -46,6 +46,8 @@ class ModelTable(Table):
         loras: merged into the base.
         i2v_adapter: to continue training, or, for a retention branch, an adapter that half of the batches have beside.
         retention: a branch to continue training.
+        content_adapter: IP-Adapter Plus or one of your own, to continue training.
+        clip_vision: CLIP's image encoder, which a content adapter needs.
     """
 
     checkpoint: File
@@ -54,6 +56,8 @@ class ModelTable(Table):
     loras: tuple[LoraFile, ...] = ()
     i2v_adapter: File | None = None
     retention: File | None = None
+    content_adapter: File | None = None
+    clip_vision: File | None = None
 
     @model_validator(mode="after")
     def _motion_is_known(self) -> ModelTable:
