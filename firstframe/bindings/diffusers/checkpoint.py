@@ -114,9 +114,14 @@ def build_unet(config: UNetConfig, weights: StateDict) -> UNet2DConditionModel:
     Raises:
         WeightsError: a weight is missing or has another shape.
     """
+    return fill(empty_unet(config), weights, "UNet")
+
+
+def empty_unet(config: UNetConfig) -> UNet2DConditionModel:
+    """A UNet of Stable Diffusion 1.5's or SDXL's type on the meta device."""
     kinds = ["CrossAttn" if attention else "" for attention in config.attention]
     with torch.device("meta"):
-        unet = UNet2DConditionModel(
+        return UNet2DConditionModel(
             in_channels=config.in_channels,
             block_out_channels=config.block_out_channels,
             layers_per_block=config.layers_per_block,
@@ -126,7 +131,6 @@ def build_unet(config: UNetConfig, weights: StateDict) -> UNet2DConditionModel:
             attention_head_dim=config.num_heads or _heads_of_levels(config),  # diffusers means the number of heads
             **{} if config.pooled_channels is None else _of_sdxl(config),
         )
-    return fill(unet, weights, "UNet")
 
 
 def _heads_of_levels(config: UNetConfig) -> tuple[int, ...]:
