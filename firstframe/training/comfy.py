@@ -80,7 +80,7 @@ class HostClips:
         start = _drawn(max(1, len(latents) - count + 1), generator)
         image = self.images[clip][start, ..., :3].movedim(-1, 0) if self.images else torch.zeros(3, 8, 8)
         part = latents[start : start + count].movedim(0, 1)
-        return Batch(part[None].float().clone(), self.texts[clip].to(torch.float32), image[None].float().clone())
+        return Batch(part[None].float(), self.texts[clip].to(torch.float32), image[None].float())
 
 
 def _drawn(below: int, generator: torch.Generator) -> int:
@@ -129,10 +129,11 @@ def train_in_host(
 def _loss(
     unet: ClipUNet, batch: Batch, empty: Text | None, objective: Objective, settings: Settings, step: int
 ) -> Tensor:
-    latents, text, images, _ = batch.to(unet.base.device)
+    copied = Batch(batch.latents.clone(), batch.text.map(torch.clone), batch.images.clone())
+    latents, text, images, _ = copied.to(unet.base.device)  # copies are no tensors of inference mode
     generator = torch.Generator().manual_seed(seed_of(DRAWS, settings.seed, step))
     if torch.rand(1, generator=generator).item() < settings.drop_text and empty is not None:
-        text = empty.to(text.states)
+        text = empty.map(torch.clone).to(text.states)
 
     def predict(noisy: Tensor, timestep: Tensor) -> Tensor:
         return unet(noisy, timestep, text, images)
@@ -148,9 +149,9 @@ def _checked(loss: Tensor, step: int) -> float:
 
 
 def text_of(conditioning: Any) -> Text:
-    """The first prompt of a CONDITIONING. Copies are no tensors of inference mode."""
+    """The first prompt of a CONDITIONING."""
     states, further = conditioning[0]
-    return Text(states, further.get("pooled_output")).map(lambda tensor: tensor[:1].clone())
+    return Text(states, further.get("pooled_output")).map(lambda tensor: tensor[:1])
 
 
 def as_clips(

@@ -17,6 +17,7 @@ from .config import TrainTable
 from .denoiser import ClipDenoiser
 from .log import memory_used
 from .objective import Objective
+from .precision import forward_in
 from .target import Target
 
 STATES = {"adamw": 8, "adamw8bit": 2}
@@ -57,7 +58,8 @@ def measure(
     seconds = 0.0
     for _ in range(2):
         began = time.monotonic()
-        with target.denoiser.attached(settings.gradient_checkpointing):
+        precise = forward_in(settings.mixed_precision, target.denoiser, accelerator.device)
+        with precise, target.denoiser.attached(settings.gradient_checkpointing):
             generator = torch.Generator().manual_seed(0)
             accelerator.backward(target.loss(model, batch, empty, objective, generator))
         memory = memory_used(accelerator.device)  # waits for no device, and needs not to

@@ -18,7 +18,8 @@ from .clips.cache import Cache
 from .clips.plan import LeftOut, Plan, Sample
 from .config import ModelTable, TrainingConfig
 from .estimate import Estimate, measure
-from .fit import Fit, Watcher
+from .job import clip_job
+from .loop import Loop, Watcher
 from .objective import Objective
 from .target import Kind, Target, new_target
 from .watch import HeldOutLoss, Samples
@@ -51,7 +52,7 @@ class Training:
         settings = config.train
         accelerator = Accelerator(
             cpu=cpu,
-            mixed_precision=settings.mixed_precision,
+            mixed_precision="fp16" if settings.mixed_precision == "fp16" else "no",  # bf16 is the loop's
             log_with=None if settings.log_with == "none" else settings.log_with,
             project_dir=settings.output_dir,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
@@ -80,8 +81,8 @@ class Training:
         if self.accelerator.log_with:
             self.accelerator.init_trackers("firstframe", {"kind": self.target.kind})
         batches = Batches(cache, plan.train, settings.batch_size, settings.seed)
-        fit = Fit(self.target, batches, empty, self.objective, self.config, self.accelerator)
-        steps = fit.run(self._watchers(cache, plan, empty), resume)
+        job = clip_job(self.target, batches, empty, self.objective, self.config, self.accelerator.device)
+        steps = Loop(job, settings, self.accelerator).run(self._watchers(cache, plan, empty), resume)
         self.accelerator.end_training()
         return steps
 
@@ -111,11 +112,11 @@ class Training:
             unseen = replace(self.target, settings=self.target.settings.model_copy(update=NOTHING_DROPPED))
             seed = self.config.train.seed
             loss = HeldOutLoss(unseen, cache, plan.held_out, empty, self.objective, seed)
-            watchers.append(Watcher(settings.every_n_steps, loss))
+            watchers.append(Watcher(loss, settings.every_n_steps))
         shown = _of_one_bucket(plan.held_out or plan.train)[: settings.count]
         folder = self.config.train.output_dir / "samples"
         samples = Samples(self.target, self.base, cache, shown, settings, folder)
-        return [*watchers, Watcher(settings.every_n_steps, samples)]
+        return [*watchers, Watcher(samples, settings.every_n_steps)]
 
 
 NOTHING_DROPPED = {"drop_text": 0.0, "drop_image": 0.0, "drop_both": 0.0}

@@ -79,7 +79,7 @@ class Target:
         clean_first = beside_adapter and not dropped.image
 
         def predict(noisy: Tensor, timestep: Tensor) -> Tensor:
-            prediction: Tensor = model(noisy, timestep, text, images, features, float(beside_adapter))
+            prediction: Tensor = model(noisy, timestep, text, images, features, float(clean_first))
             return prediction
 
         return objective(predict, batch.latents, generator, clean_first)

@@ -73,6 +73,12 @@ def configuration(folder: Path, clips: Path, **train: Any) -> TrainingConfig:
     return TrainingConfig.model_validate(content)
 
 
+def sampled(config: TrainingConfig, steps: int) -> TrainingConfig:
+    """With clips made of a sample every so many steps."""
+    looked = {"every_n_steps": steps, "sample_steps": 2, "count": 1}
+    return config.model_copy(update={"samples": config.samples.model_copy(update=looked)})
+
+
 def base_of(config: TrainingConfig) -> VideoBase:
     """The small model."""
     return load_base(config.model)

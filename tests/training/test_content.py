@@ -27,7 +27,7 @@ from firstframe.training.target import Target
 from firstframe.weights import I2V_ADAPTER, IMAGE_TOKENS, RESAMPLER, load
 
 sys.path.insert(0, str(Path(__file__).parent))
-from material import FRAMES, SIDE, configuration, write_clips, write_models
+from material import FRAMES, SIDE, configuration, sampled, write_clips, write_models
 from small_checkpoint import small_vision
 
 
@@ -80,7 +80,8 @@ def test_it_trains_goes_on_and_loads(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_file_is_a_content_adapter(folder: Path, tmp_path: Path) -> None:
-    training(configured(folder, tmp_path)).run(resume=False)
+    training(sampled(configured(folder, tmp_path), 3)).run(resume=False)
+    assert (tmp_path / "samples" / "step_000003.png").exists()
     files = {"checkpoint": folder / "checkpoint.safetensors", "motion_module": folder / "motion.ckpt"}
     content = {"content_adapter": tmp_path / "content.safetensors", "clip_vision": folder / "vision.safetensors"}
     animation = Animation(("a square",), frames=FRAMES, steps=2, exact=False, width=SIDE, height=SIDE)

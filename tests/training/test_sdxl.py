@@ -21,7 +21,7 @@ from firstframe.training.target import Kind, new_target
 from firstframe.weights import I2V_ADAPTER, RETENTION, load
 
 sys.path.insert(0, str(Path(__file__).parent))
-from material import FRAMES, SIDE, SMALL_XL, base_of, configuration, write_clips, write_sdxl_models
+from material import FRAMES, SIDE, SMALL_XL, base_of, configuration, sampled, write_clips, write_sdxl_models
 
 MOTIONS: dict[Kind, dict[str, Any]] = {
     "adapter": {"norm_over_frames": True, "betas": "animatediff_sdxl"},
@@ -59,9 +59,10 @@ def weights(run: Path) -> dict[str, Tensor]:
 
 def test_it_trains_goes_on_and_loads(folder: Path, kind: Kind) -> None:
     options = {"drop_text": 0.3, "gradient_checkpointing": kind == "adapter", "batch_size": 2}
-    run = training(kind, configured(folder, "whole", **options))
+    run = training(kind, sampled(configured(folder, "whole", **options), 3))
     assert run.base.scheduler.config.beta_end == BETA_END[kind] and run.base.latent_scale == 0.13025
     assert run.run(resume=False) == 3
+    assert (folder / "whole" / "samples" / "step_000003.png").exists()
     training(kind, configured(folder, "cut", **options, max_train_steps=2)).run(resume=False)
     assert training(kind, configured(folder, "cut", **options)).run(resume=True) == 3
     expected, found = weights(folder / "whole"), weights(folder / "cut")
