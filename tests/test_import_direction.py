@@ -18,7 +18,6 @@ ROOMS = [
     "errors",
     "shapes",
     "sites",
-    "text",
     "modules",
     "sampling",
     "clips",

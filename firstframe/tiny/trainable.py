@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..text import Text
+from ..modules.text import Text
 from ..training.base import ClipVision, VideoBase
 from ..training.config import TINY, ModelTable
 from .config import AUTOENCODER, STEM_CHANNELS

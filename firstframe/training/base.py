@@ -19,7 +19,7 @@ from ..bindings.diffusers.vision import load_vision, see
 from ..clips.reference import ImageFeatures
 from ..modules.motion import MotionModule
 from ..modules.retention import STEM_CHANNELS
-from ..text import Text
+from ..modules.text import Text
 from ..weights import MOTION_MODULE, load
 from .clips.cache import Encoders
 from .clips.probe import digest_of

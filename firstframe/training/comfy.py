@@ -14,7 +14,7 @@ from ..bindings.comfy.training import ClipUNet, FrozenBase
 from ..errors import FirstFrameError
 from ..modules.i2v_adapter import I2VAdapter
 from ..modules.retention import RetentionBranch
-from ..text import Text
+from ..modules.text import Text
 from .clips.batches import Batch
 from .data import BATCHES, DRAWS, seed_of
 from .objective import Objective

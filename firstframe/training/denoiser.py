@@ -17,8 +17,8 @@ from ..modules.image_prompt import ImageTokenAdapter, Resampler
 from ..modules.layers import ResBlock, SpatialTransformer, whole_image
 from ..modules.motion import TemporalTransformer
 from ..modules.retention import RetentionBranch
+from ..modules.text import Text
 from ..shapes import fold_frames, unfold_frames
-from ..text import Text
 from .base import VideoBase
 from .recompute import recomputed
 

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from ..bindings.diffusers import unet_config
 from ..modules.layers import SIZES_CHANNELS
-from ..text import Text
+from ..modules.text import Text
 from .clips.batches import Batch
 from .clips.plan import Plan, Sample
 from .config import TrainTable

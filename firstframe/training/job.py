@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..text import Text
+from ..modules.text import Text
 from .clips.batches import Batches
 from .config import TrainingConfig
 from .data import DRAWS, seed_of

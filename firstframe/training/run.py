@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from tqdm.auto import tqdm
 
-from ..text import Text
+from ..modules.text import Text
 from .base import VideoBase
 from .clips.batches import Batches
 from .clips.cache import Cache

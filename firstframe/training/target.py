@@ -13,7 +13,7 @@ from ..bindings.diffusers import Parts
 from ..errors import FirstFrameError
 from ..modules.i2v_adapter import I2VAdapter
 from ..modules.retention import RetentionBranch
-from ..text import Text
+from ..modules.text import Text
 from ..weights import I2V_ADAPTER, IMAGE_TOKENS, RESAMPLER, RETENTION, load, save
 from .base import VideoBase
 from .clips.batches import Batch

@@ -14,7 +14,7 @@ from ..bindings.diffusers import Pooled, Prompts, SamplingSettings, sample
 from ..clips.metrics.image import ssim
 from ..clips.reference import Reference
 from ..clips.video import contact_sheet, write_clip
-from ..text import Text
+from ..modules.text import Text
 from .base import VideoBase
 from .clips.batches import batch_of
 from .clips.cache import Cache

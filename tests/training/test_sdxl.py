@@ -12,7 +12,7 @@ from torch import Tensor
 
 from firstframe.bindings.diffusers.animate import Animation, animate_image
 from firstframe.bindings.diffusers.models import ModelFiles, load_model
-from firstframe.text import Text
+from firstframe.modules.text import Text
 from firstframe.training.clips.cache import Cache
 from firstframe.training.clips.plan import make_plan
 from firstframe.training.config import TrainingConfig

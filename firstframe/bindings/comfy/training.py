@@ -21,9 +21,9 @@ from ...modules.i2v_adapter import I2VAdapter
 from ...modules.layers import pooled_with_sizes, whole_image
 from ...modules.motion import MotionModule, TemporalTransformer
 from ...modules.retention import STEM_CHANNELS, RetentionBranch, RetentionConfig
+from ...modules.text import Text
 from ...shapes import fold_frames, unfold_frames
 from ...sites import UNetConfig
-from ...text import Text
 from ...weights.unet_names import HOST_PREFIX, unet_tensors
 from ...weights.unet_shape import read_unet_config
 from .adapter_patches import AdapterPatches, View

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ...errors import FirstFrameError, WeightsError, printable
 from ...modules.layers import SIZE_CHANNELS
+from ...modules.text import Text
 from ...sites import UNetConfig
-from ...text import Text
 from ...weights.door import is_finite
 from ...weights.files import StateDict, load_state_dict
 from ...weights.lora import merge_loras

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from ...errors import WeightsError
-from ...text import Text
+from ...modules.text import Text
 from .clip_vocabulary import END, tokenize
 from .filling import fill
 

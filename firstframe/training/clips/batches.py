@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...text import Text
+from ...modules.text import Text
 from .cache import Cache
 from .plan import Sample
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...clips.reference import ImageFeatures
 from ...errors import FirstFrameError
-from ...text import Text
+from ...modules.text import Text
 from ...weights import save_state_dict
 from .plan import LeftOut, Sample
 from .read import Clip

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from firstframe.clips.video import write_clip
-from firstframe.text import Text
+from firstframe.modules.text import Text
 from firstframe.training.clips.batches import Batches
 from firstframe.training.clips.buckets import Size
 from firstframe.training.clips.cache import Cache
