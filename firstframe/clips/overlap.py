@@ -70,7 +70,8 @@ def join_overlapping(clips: Sequence[Tensor], overlap: int, match_colors: bool =
     Args:
         clips: each (F, H, W, 3) in [0, 1].
         overlap: K, how many frames two neighbours have in common. They are blended from one to the other.
-        match_colors: give every later clip the colours of the very first frame, by one transform for the whole clip.
+        match_colors: give every later clip the colours of the very first frame. Its held frames and its new ones differ
+            in colours, so each have one transform; else the clip would jump where the new ones begin.
 
     Returns:
         (F', H, W, 3).
@@ -89,7 +90,8 @@ def _joined(first: Tensor, second: Tensor, overlap: int, match_colors: bool) -> 
     if first.shape[1:] != second.shape[1:]:
         sizes = [f"{clip.shape[2]}x{clip.shape[1]}" for clip in (first, second)]
         raise FramesError(f"clips of {sizes[0]} and {sizes[1]} pixels cannot be joined; make them in one size")
-    shared = first[-overlap:]
-    later = match_clip_color(second, second, first[:1]) if match_colors else second
+    held, new = second[:overlap], second[overlap:]
+    if match_colors:
+        held, new = (match_clip_color(frames, first[:1]) for frames in (held, new))
     share = torch.linspace(0, 1, overlap + 2, device=first.device)[1:-1].view(-1, 1, 1, 1)
-    return torch.cat([first[:-overlap], torch.lerp(shared, later[:overlap], share), later[overlap:]])
+    return torch.cat([first[:-overlap], torch.lerp(first[-overlap:], held, share), new])
