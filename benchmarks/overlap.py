@@ -89,7 +89,7 @@ def main() -> None:
     for name, default in (("images", 4), ("clips", 4), ("overlap", 4), ("steps", 10)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
-    model, prior = load_tiny(torch.device("cpu")), MOTION["balanced"]
+    model, prior = load_tiny(), MOTION["balanced"]
     settings = SamplingSettings(
         FRAMES, options.steps, 2.0, 0, prior.keep_probability, prior.start_time, scale_blur=True
     )

@@ -170,6 +170,10 @@ class LowPass:
         return not self.is_neutral and progress <= self.end
 
 
+SAME_IMAGE = LowPass()
+"""All steps see the image as it is."""
+
+
 def softened(latent: Tensor, detail: float) -> Tensor:
     """A latent, (B, C, H, W) or (B, C, F, H, W), made smaller to ``detail`` of its width and height, and back."""
     if latent.ndim == 5:

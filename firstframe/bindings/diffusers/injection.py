@@ -65,8 +65,10 @@ class Injection:
     """What `inject` attached. All but the UNet, motion, adapter and image tokens may be changed between calls.
 
     A scale of 0 takes the part out of the computation, bit for bit; without ``sees_image`` all parts but the motion
-    module are out. ``clean_frames`` are those whose keys and values the adapter's attention reads, with ``clean_detail``
-    of their width and height; below 1, ``latent_size`` says of which height and width. ``positions`` are frame numbers (F,) for the temporal attention, 0 to F-1 where None. As a context manager it ejects at the end.
+    module are out. ``clean_frames`` are those whose keys and values the adapter's attention reads, with
+    ``clean_detail`` of their resolution; below 1, it needs the latent's height and width in ``latent_size``.
+    ``positions`` are frame numbers (F,) for the temporal attention, 0 to F-1 where None. As a context manager it ejects
+    at the end.
     """
 
     unet: UNet2DConditionModel

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...clips.reference import Reference
 from ...errors import ModelMismatchError
-from ...sampling.guidance import DualGuidance, LowPass
+from ...sampling.guidance import SAME_IMAGE, DualGuidance, LowPass
 from ...sampling.prior import frame_similarity_prior, mask_generator, scaled_blur
 from ...sampling.schedule import Schedule
 from ...shapes import unfold_frames
@@ -18,7 +18,6 @@ from .injection import Parts, Retention
 from .settings import Progress, Prompts, SamplingSettings, animatediff_scheduler
 
 SD15_LATENT_SCALE = 0.18215
-SAME_IMAGE = LowPass()
 
 
 @torch.no_grad()

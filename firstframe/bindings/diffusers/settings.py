@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...errors import FirstFrameError, FramesError, check_finite
 from ...modules.motion import BetasName
-from ...sampling.guidance import Branch, DualGuidance, LowPass
+from ...sampling.guidance import SAME_IMAGE, Branch, DualGuidance, LowPass
 from ...sampling.prior import check_knobs
 from ...sampling.schedule import betas
 
@@ -94,7 +94,7 @@ class SamplingSettings:
     guidance: DualGuidance | None = None
     size: tuple[int, int] | None = None
     scale_blur: bool = False
-    low_pass: LowPass = LowPass()
+    low_pass: LowPass = SAME_IMAGE
 
     def __post_init__(self) -> None:
         if self.num_frames < 2:
