@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..bindings.diffusers.pipeline import VideoModel
-from ..errors import FirstFrameError
+from ...bindings.diffusers.pipeline import VideoModel
+from ...errors import FirstFrameError
 from .jobs import BatchJob
 from .worker import Event, Output, Worker
 
@@ -56,7 +56,7 @@ class OnRay:
             import ray.data
         except ImportError as error:
             raise FirstFrameError(
-                'this engine needs Ray Data: pip install "comfyui-firstframe[ray]", or "ray[data]"'
+                'this engine needs Ray Data: pip install "ray[data]"'
             ) from error
         rows = ray.data.from_items([{"job": pickle.dumps(job)} for job in jobs], override_num_blocks=len(jobs))
         events = rows.map(
