@@ -55,9 +55,7 @@ class OnRay:
         try:
             import ray.data
         except ImportError as error:
-            raise FirstFrameError(
-                'this engine needs Ray Data: pip install "ray[data]"'
-            ) from error
+            raise FirstFrameError('this engine needs Ray Data: pip install "ray[data]"') from error
         rows = ray.data.from_items([{"job": pickle.dumps(job)} for job in jobs], override_num_blocks=len(jobs))
         events = rows.map(
             RayWorker,
