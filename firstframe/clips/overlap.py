@@ -70,8 +70,8 @@ def join_overlapping(clips: Sequence[Tensor], overlap: int, match_colors: bool =
     Args:
         clips: each (F, H, W, 3) in [0, 1].
         overlap: K, how many frames two neighbours have in common. They are blended from one to the other.
-        match_colors: give every later clip the colours of the very first frame. Its held frames and its new ones differ
-            in colours, so each have one transform; else the clip would jump where the new ones begin.
+        match_colors: give all clips the colours of the very first frame. Held frames and new ones of a clip differ in
+            colours, so each have a transform of their own; else the clip would jump where the new ones begin.
 
     Returns:
         (F', H, W, 3).
@@ -79,7 +79,7 @@ def join_overlapping(clips: Sequence[Tensor], overlap: int, match_colors: bool =
     Raises:
         FramesError: two clips differ in size, or one is not longer than the overlap.
     """
-    joined = clips[0]
+    joined = torch.cat([clips[0][:1], match_clip_color(clips[0][1:], clips[0][:1])]) if match_colors else clips[0]
     for clip in clips[1:]:
         check_overlap(overlap, min(len(joined), len(clip)))
         joined = _joined(joined, clip, overlap, match_colors)
