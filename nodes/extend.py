@@ -122,8 +122,8 @@ class JoinClips(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "How many frames the clips share, if the second was made from the reference of Extend Clip. "
-                        "They are blended, and the second clip gets the colours of the very first frame. 0: the "
-                        "second clip was made from the image, and the frame that both share appears once."
+                        "They are blended, and all frames get the colours of the very first one. 0: the second clip "
+                        "was made from the image, and the frame that both share appears once."
                     ),
                 ),
             ],
