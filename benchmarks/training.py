@@ -1,11 +1,12 @@
 """What a step of training takes at full size: seconds and peak memory, with and without gradient checkpointing.
 
     python benchmarks/training.py --out benchmarks/results          # on a GPU
+    python benchmarks/training.py --base sdxl --out benchmarks/results
     python benchmarks/training.py --sizes 64 --frames 8 --precision no  # on a CPU, with about 20 GB
 
-Stable Diffusion 1.5 and a motion module v3 with random weights, one clip in a batch, AdamW. Each row has a process of
-its own; the second of two steps is timed. On a GPU, memory is PyTorch's peak allocation, on a CPU the process's; both
-with the states of the optimiser added. Writes training.json and training.md.
+Stable Diffusion 1.5 or SDXL and a motion module without middle, with random weights, one clip in a batch, AdamW. Each
+row has a process of its own; the second of two steps is timed. On a GPU, memory is PyTorch's peak allocation, on a CPU
+the process's; both with the states of the optimiser added. Writes training.json and training.md, or training_sdxl.*.
 """
 
 from __future__ import annotations
@@ -16,38 +17,39 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from common import arguments, save
 
 READING = "one clip in a batch; memory with the states of AdamW; GB are 10^9 bytes."
-TARGETS = {"adapter": False, "retention": False, "retention + temporal": True}
+TARGETS = {"adapter": False, "retention": False, "retention + temporal": True, "content": False}
+HEADS = 8
+VIT_H = (1, 257, 1280)
 
 
-def measured(target: str, side: int, frames: int, checkpointing: bool, precision: str) -> dict[str, Any]:
+def measured(base: str, target: str, side: int, frames: int, checkpointing: bool, precision: str) -> dict[str, Any]:
     """One row, in this process."""
-    from diffusers import UNet2DConditionModel
-
     from firstframe.bindings.diffusers import animatediff_scheduler
-    from firstframe.bindings.diffusers.checkpoint import build_unet
+    from firstframe.bindings.diffusers.checkpoint import build_unet, empty_unet
+    from firstframe.clips.reference import ImageFeatures
     from firstframe.modules.motion import MotionConfig, MotionModule
     from firstframe.modules.retention import STEM_CHANNELS
-    from firstframe.sites import SD15
+    from firstframe.sites import SD15, SDXL
     from firstframe.training.base import VideoBase
     from firstframe.training.clips.buckets import Size
     from firstframe.training.clips.find import Source
     from firstframe.training.clips.plan import Plan, Sample
     from firstframe.training.config import TrainingConfig
-    from firstframe.training.run import Training
+    from firstframe.training.run import TYPES, Training
 
-    with torch.device("meta"):
-        shapes = UNet2DConditionModel(
-            block_out_channels=SD15.block_out_channels, cross_attention_dim=SD15.cross_attention_dim
-        ).state_dict()
-    unet = build_unet(SD15, {name: 0.02 * torch.randn(shape.shape) for name, shape in shapes.items()})
-    motion = MotionModule(MotionConfig(SD15.block_out_channels, SD15.layers_per_block, False, 32, SD15.num_heads))
-    base = VideoBase(unet, motion, None, animatediff_scheduler(), 0.18215, STEM_CHANNELS)  # type: ignore[arg-type]
+    sizes, dtype = {"sd15": SD15, "sdxl": SDXL}[base], TYPES[precision]
+    shapes = empty_unet(sizes).state_dict()
+    unet = build_unet(sizes, {name: 0.02 * torch.randn(shape.shape, dtype=dtype) for name, shape in shapes.items()})
+    motion = MotionModule(MotionConfig(sizes.block_out_channels, sizes.layers_per_block, False, 32, HEADS))
+    seen = SimpleNamespace(encoder=None, see=lambda image: ImageFeatures(torch.zeros(VIT_H), torch.zeros(VIT_H)))
+    frozen = VideoBase(unet, motion, None, animatediff_scheduler(), 1.0, STEM_CHANNELS, seen)  # type: ignore[arg-type]
     train = {
         "output_dir": "unused",
         "temporal": TARGETS[target],
@@ -57,8 +59,8 @@ def measured(target: str, side: int, frames: int, checkpointing: bool, precision
     content = {"model": {"checkpoint": "tiny"}, "datasets": [{"video_directory": "unused"}], "train": train}
     config = TrainingConfig.model_validate(content)
     sample = Sample(Source(Path("unused"), "", ""), "", tuple(range(frames)), Size(side, side))
-    kind = "adapter" if target == "adapter" else "retention"
-    training = Training.of(kind, config, base, Plan((sample,), (), (), ()), cpu=not torch.cuda.is_available())
+    kind: Any = target.split()[0]
+    training = Training.of(kind, config, frozen, Plan((sample,), (), (), ()), cpu=not torch.cuda.is_available())
     found = training.estimate()
     return {
         "target": target,
@@ -88,6 +90,7 @@ def table(rows: list[dict[str, Any]], device: str, precision: str) -> str:
 
 def main() -> None:
     parser = arguments(__doc__)
+    parser.add_argument("--base", default="sd15", choices=["sd15", "sdxl"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="sides in pixels")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--precision", default="bf16", choices=["no", "fp16", "bf16"])
@@ -99,7 +102,13 @@ def main() -> None:
         return
     rows = []
     for target, side, checkpointing in product(given.targets, given.sizes, (False, True)):
-        row = {"target": target, "side": side, "frames": given.frames, "checkpointing": checkpointing}
+        row = {
+            "base": given.base,
+            "target": target,
+            "side": side,
+            "frames": given.frames,
+            "checkpointing": checkpointing,
+        }
         command = [sys.executable, __file__, "--row", json.dumps({**row, "precision": given.precision})]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
@@ -108,8 +117,9 @@ def main() -> None:
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1])
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
-    report = {"device": device, "precision": given.precision, "rows": rows}
-    save(given.out, "training", report, table(rows, device, given.precision), READING)
+    report = {"device": device, "base": given.base, "precision": given.precision, "rows": rows}
+    name = "training" if given.base == "sd15" else f"training_{given.base}"
+    save(given.out, name, report, table(rows, device, given.precision), READING)
 
 
 if __name__ == "__main__":

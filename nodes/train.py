@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..firstframe.bindings.comfy import weights
 from ..firstframe.bindings.comfy.training import frozen_base
-from ..firstframe.training.comfy import Settings, as_clips, train_in_host
+from ..firstframe.training.comfy import Settings, as_clips, text_of, train_in_host
 from ..firstframe.weights import I2V_ADAPTER, RETENTION, save
 from ..firstframe.weights.kinds import OwnKind
 from . import folders
@@ -82,7 +82,7 @@ def _inputs(name: str) -> list[io.Input]:
 def _data() -> list[io.Input]:
     return [
         io.Model.Input(
-            "model", tooltip="A Stable Diffusion 1.5 model with a motion module applied. It stays as it is."
+            "model", tooltip="A Stable Diffusion 1.5 or SDXL model with a motion module applied. It stays as it is."
         ),
         io.Latent.Input(
             "latents", tooltip="From Make Training Dataset, given the frames of each clip (Get Video Components)."
@@ -161,7 +161,7 @@ def _train(node: type[io.ComfyNode], kind: Kind, inputs: dict[str, Any]) -> io.N
         clips = as_clips(
             inputs["latents"], inputs["conditioning"], inputs.get("images", ()), model.model.process_latent_in
         )
-        empty = one["empty_text"][0][0][0] if "empty_text" in one else None
+        empty = text_of(one["empty_text"]) if "empty_text" in one else None
         part, losses = train_in_host(kind, frozen_base(model), clips, empty, settings, _report(settings.steps))
     told = {name: one[name] for name in names} | {"kind": kind, "clips": len(clips.latents), "last_loss": losses[-1]}
     file = _free_file(one["file_name"])

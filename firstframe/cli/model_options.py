@@ -42,11 +42,11 @@ class ModelOptions:
 
     checkpoint: Annotated[
         Path | None,
-        _file(words="Stable Diffusion 1.5 or a model made from it, in one file. Without it, the tiny model is used."),
+        _file(words="Stable Diffusion 1.5, SDXL or a model made from one, in one file; the tiny model if not given."),
     ] = None
     motion_module: Annotated[
         Path | None,
-        _file(words="AnimateDiff's motion module v1, v2 or v3, AnimateLCM's, or one of your own."),
+        _file(words="AnimateDiff's motion module, AnimateLCM's, Hotshot-XL's, or one of your own."),
     ] = None
     i2v_adapter: Annotated[Path | None, _file("--i2v-adapter", words="An I2V adapter.")] = None
     retention_branch: Annotated[

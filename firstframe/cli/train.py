@@ -1,4 +1,4 @@
-"""``firstframe train``: an adapter or a branch for clips of your own."""
+"""``firstframe train``: an adapter, a branch or a content adapter for clips of your own."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from ..training.run import Training
     from ..training.target import Kind
 
-app = typer.Typer(help="Train an adapter or a branch on your own clips.", no_args_is_help=True)
+app = typer.Typer(help="Train an adapter, a branch or a content adapter on your own clips.", no_args_is_help=True)
 app.add_typer(tiny_app, name="tiny")
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file; docs/training.md explains it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing of it.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in output_dir.")]
-What = Annotated[str, typer.Option(help="adapter or retention: what to measure a step of.")]
+What = Annotated[str, typer.Option(help="adapter, retention or content: what to measure a step of.")]
 
 
 @app.command()
@@ -31,8 +31,8 @@ def check(config: Config, what: What = "adapter", dry_run: DryRun = False, devic
     """Say which clips are used, draw them, and measure what a step takes. With --dry-run, load no model."""
     from ..errors import FirstFrameError
 
-    if what not in ("adapter", "retention"):
-        raise FirstFrameError(f"--what is adapter or retention, got {what!r}")
+    if what not in ("adapter", "retention", "content"):
+        raise FirstFrameError(f"--what is adapter, retention or content, got {what!r}")
     read, plan = _planned(config)
     _show(read, plan)
     if not dry_run:
@@ -49,6 +49,12 @@ def adapter(config: Config, resume: Resume = False, dry_run: DryRun = False, dev
 def retention(config: Config, resume: Resume = False, dry_run: DryRun = False, device: Device = "") -> None:
     """Train a frame retention branch; with temporal = true, the base's temporal layers too (arXiv 2312.03018)."""
     _train("retention", config, resume, dry_run, device)
+
+
+@app.command()
+def content(config: Config, resume: Resume = False, dry_run: DryRun = False, device: Device = "") -> None:
+    """Train a content adapter: IP-Adapter Plus, whose tokens say what is in the first frame (arXiv 2308.06721)."""
+    _train("content", config, resume, dry_run, device)
 
 
 def _train(kind: Kind, config: Path, resume: bool, dry_run: bool, device: str) -> None:
@@ -99,7 +105,7 @@ def _base(model: ModelTable) -> VideoBase:
     from ..training.base import load_base
     from ..training.config import TINY
 
-    return tiny_base() if str(model.checkpoint) == TINY else load_base(model)
+    return tiny_base(model.clip_vision) if str(model.checkpoint) == TINY else load_base(model)
 
 
 def _estimate(training: Training) -> None:

@@ -17,6 +17,9 @@ from torch.nn import functional
 from .backend import Backend
 
 NORM_GROUPS = 32
+SIZE_CHANNELS = 256
+SIZES_CHANNELS = 6 * SIZE_CHANNELS
+"""SDXL is told six numbers beside the text: a size, a corner, a size."""
 
 
 def zero_initialise(layer: Any) -> None:
@@ -32,6 +35,17 @@ def timestep_embedding(timestep: Tensor, channels: int) -> Tensor:
     frequency = torch.exp(torch.arange(half, device=timestep.device) * (-math.log(10000.0) / half))
     angle = timestep.float()[:, None] * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+def pooled_with_sizes(pooled: Tensor, sizes: Tensor) -> Tensor:
+    """What SDXL's UNet embeds beside the timestep: pooled text (B, P) and image sizes (B, 6) to (B, P + 1536)."""
+    embedded = timestep_embedding(sizes.flatten(), SIZE_CHANNELS).reshape(len(sizes), -1)
+    return torch.cat([pooled, embedded.to(pooled)], dim=-1)
+
+
+def whole_image(height: int, width: int, count: int, device: torch.device) -> Tensor:
+    """The sizes (B, 6) of images that were neither scaled nor cropped: height, width, 0, 0, height, width, pixels."""
+    return torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=device).expand(count, -1)
 
 
 class EmbeddingMLP(nn.Module):

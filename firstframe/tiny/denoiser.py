@@ -80,7 +80,9 @@ def new_motion() -> MotionModule:
 def exported_base(folder: Path) -> Denoiser:
     """The base that `.export` wrote into a folder: text encoder, UNet and motion module, in fp32."""
     model = new_base(motion=load(MOTION_MODULE, weights_file("motion_module", folder)))
-    model.text_encoder = fill_text_encoder(text_config(), load_file(weights_file("text_encoder", folder)))
+    model.text_encoder = fill_text_encoder(
+        CLIPTextModel, text_config(), load_file(weights_file("text_encoder", folder))
+    )
     model.unet.load_state_dict(load_file(weights_file("unet", folder)))
     return model.float()
 

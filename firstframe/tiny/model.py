@@ -107,7 +107,7 @@ def load_tiny(device: str | torch.device = "cpu", folder: Path = FOLDER) -> Tiny
     autoencoder, unet = AutoencoderTiny(**AUTOENCODER), UNet2DConditionModel(**UNET)
     autoencoder.load_state_dict(load_file(file("autoencoder")))
     unet.load_state_dict(load_file(file("unet")))
-    text_encoder = fill_text_encoder(text_config(), load_file(file("text_encoder")))
+    text_encoder = fill_text_encoder(CLIPTextModel, text_config(), load_file(file("text_encoder")))
     motion, adapter = load(MOTION_MODULE, file("motion_module")), load(I2V_ADAPTER, file("i2v_adapter"))
     retention = load(RETENTION, file("retention"))
     parts = (autoencoder, text_encoder, unet, motion, adapter, retention)

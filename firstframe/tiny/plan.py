@@ -42,7 +42,7 @@ class Stage:
     shown: int = 1
 
 
-GPU_BATCH = 12
+GPU_BATCH = 4
 STAGES = {
     "text": Stage(lambda run: train_text(run, len(run.clips.latents)), 0.02, 1e-3, 32),
     "images": Stage(lambda run: train_base(run, "images"), 0.06, 1e-3, 64),

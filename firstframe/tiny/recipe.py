@@ -5,8 +5,9 @@ Each stage reads what the one before it left in the folder, and goes on from its
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +17,12 @@ from diffusers.training_utils import set_seed
 from torch import nn
 
 from ..bindings.diffusers import Injection, inject
+from ..training.config import TrainTable
 from ..training.data import ClipBatch, LatentClips
-from ..training.loop import LoopConfig, Loss, pace, planned_steps, train
+from ..training.loop import Clock, Watcher
 from ..training.losses import RetentionLoss, VideoLoss
+from ..training.precision import Precision
+from ..training.stage import Loss, pace, planned_steps, stage_job, train_stage
 from ..training.start import new_adapter, new_retention
 from ..weights import I2V_ADAPTER, RETENTION, load, save, save_state_dict
 from .autoencoder import open_autoencoder
@@ -29,6 +33,17 @@ from .files import AUTOENCODER_FILE, BEGUN_WITH, weights_file
 from .recall import CaptionLoss, Recall, RecallingLoss, tiny_word_dropout
 from .samples import draw_samples
 from .style_lora import add_lora, lora_weights
+
+HOW: dict[str, Any] = {
+    "lr_scheduler": "cosine",
+    "lr_warmup_steps": 50,
+    "adam_beta2": 0.99,
+    "ema_decay": 0.998,
+    "save_every_n_steps": sys.maxsize,
+    "checkpoint_every_n_minutes": 2.0,
+    "log_every_n_steps": 20,
+}
+"""What all stages have in common, in the words of `TrainTable`."""
 
 WATCHED = ("clips", "whole", "adapter", "adapter_whole")
 """Stages that show sample frames while they run."""
@@ -66,21 +81,27 @@ class Run:
         return file if file.exists() else None
 
     def train(
-        self, stage: str, model: nn.Module, batches: Callable[[int], Any], loss: Loss, precision: str = "bf16"
+        self, stage: str, model: nn.Module, batches: Callable[[int], Any], loss: Loss, precision: Precision = "bf16"
     ) -> None:
         """Train a model in the folder of a stage."""
-        config = LoopConfig(1, self.learning_rate, self.batch_size, precision=precision)
-        steps = planned_steps(
-            self.folder / stage, self.seconds, lambda: pace(model, batches, loss, config, self.device)
+        settings = TrainTable(
+            output_dir=self.folder / stage,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            mixed_precision=precision,
+            **HOW,
         )
-        watch = partial(self._draw, stage, model) if stage in WATCHED else None
-        train(model, batches, loss, replace(config, steps=steps), self.folder / stage, self.device, watch)
+        job = stage_job(model, batches, loss, settings, self.device)
+        steps = planned_steps(settings.output_dir, self.seconds, lambda: pace(job, precision, self.device))
+        watchers = [Watcher(partial(self._draw, stage, model), clock=Clock(10.0))] if stage in WATCHED else []
+        train_stage(job, settings.model_copy(update={"max_train_steps": steps}), self.device, watchers)
 
-    def _draw(self, stage: str, model: nn.Module, step: int) -> None:
+    def _draw(self, stage: str, model: nn.Module, step: int) -> dict[str, float]:
         """What the base, with its adapter if it has one, makes of held-out scenes."""
         autoencoder = open_autoencoder(self.folder / AUTOENCODER_FILE).to(self.device)
         with torch.random.fork_rng():
             draw_samples(model.state_dict(), autoencoder, self.folder / "samples" / f"{stage}_{step:05}.png")
+        return {}
 
     def batches(self, seed: int) -> Callable[[int], ClipBatch]:
         """Batches of the encoded scenes."""

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from diffusers import UNet2DConditionModel
 
-from ..errors import ModelMismatchError
+from ..bindings.diffusers import unet_config
+from ..weights.lora import merge_loras
 from .files import weights_file
 from .model import TinyModel
-
-PREFIX = "lora_unet_"
 
 
 def with_look(model: TinyModel) -> TinyModel:
     """The same model with the LoRA merged into a copy of its UNet; everything else is shared."""
-    unet = deepcopy(model.unet)
-    merge_lora(unet, load_file(weights_file("look_lora"), str(unet.device)))
-    return replace(model, unet=unet)
+    return replace(model, unet=with_lora(model.unet, weights_file("look_lora")))
 
 
-@torch.no_grad()
-def merge_lora(unet: nn.Module, lora: Mapping[str, Tensor]) -> None:
-    """``W + up @ down`` for every layer that the LoRA (arXiv 2106.09685) names, ``lora_unet_`` and its name in one.
-
-    Raises ModelMismatchError for a layer that the UNet does not have.
-    """
-    layers = {PREFIX + name.replace(".", "_"): layer for name, layer in unet.named_modules()}
-    for key in sorted({name.split(".")[0] for name in lora}):
-        if key not in layers:
-            raise ModelMismatchError(f"the LoRA is for another UNet: this one has no {key}")
-        up, down = (lora[f"{key}.lora_{half}.weight"].flatten(1).float() for half in ("up", "down"))
-        weight = layers[key].get_parameter("weight")
-        scale = lora[f"{key}.alpha"].item() / len(down)
-        weight += scale * (up @ down).reshape(weight.shape).to(weight)
+def with_lora(unet: UNet2DConditionModel, lora: Path) -> UNet2DConditionModel:
+    """A copy of ``unet`` with the LoRA in a file merged into it. Raises WeightsError where it is for another one."""
+    weights = {name: weight.cpu() for name, weight in unet.state_dict().items()}
+    copied = deepcopy(unet)
+    copied.load_state_dict(merge_loras({"unet": weights}, unet_config(unet), {lora: 1.0})["unet"])
+    return copied

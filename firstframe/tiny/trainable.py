@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..training.base import VideoBase
+from ..modules.text import Text
+from ..training.base import ClipVision, VideoBase
 from ..training.config import TINY, ModelTable
 from .config import AUTOENCODER, STEM_CHANNELS
 from .files import weights_file
@@ -30,8 +32,8 @@ class TinyEncoders:
         unscaled = latents / AUTOENCODER["scaling_factor"]
         return self.model.decode(unscaled.to(self.model.autoencoder.device)).cpu()
 
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        return self.model.encode_text(list(prompts)).cpu()
+    def encode_text(self, prompts: Sequence[str]) -> Text:
+        return Text(self.model.encode_text(list(prompts)).cpu())
 
     def to(self, device: torch.device) -> None:
         self.model.autoencoder.to(device)
@@ -44,12 +46,13 @@ def with_tiny_files(model: ModelTable) -> ModelTable:
     return model.model_copy(update={key: file for key, file in shipped.items() if str(getattr(model, key)) == TINY})
 
 
-def tiny_base() -> VideoBase:
-    """The shipped weights, on the CPU."""
+def tiny_base(clip_vision: Path | None = None) -> VideoBase:
+    """The shipped weights, on the CPU, with the file of an image encoder for a content adapter."""
     model = load_tiny()
     model.unet.requires_grad_(False)
     model.motion.requires_grad_(False)
     files = b"".join(weights_file(part).read_bytes() for part in ("autoencoder", "text_encoder"))
     encoders = TinyEncoders(model, hashlib.sha256(files).hexdigest()[:32])
     scale: float = AUTOENCODER["scaling_factor"]
-    return VideoBase(model.unet, model.motion, encoders, model.scheduler, scale, STEM_CHANNELS)
+    vision = ClipVision.load(clip_vision)
+    return VideoBase(model.unet, model.motion, encoders, model.scheduler, scale, STEM_CHANNELS, vision)

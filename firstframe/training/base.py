@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
+from transformers import CLIPVisionModel
 
 from ..bindings.diffusers import animatediff_scheduler
 from ..bindings.diffusers.checkpoint import Checkpoint, load_checkpoint
 from ..bindings.diffusers.clip_vocabulary import LENGTH
+from ..bindings.diffusers.vision import load_vision, see
+from ..clips.reference import ImageFeatures
 from ..modules.motion import MotionModule
 from ..modules.retention import STEM_CHANNELS
+from ..modules.text import Text
 from ..weights import MOTION_MODULE, load
 from .clips.cache import Encoders
 from .clips.probe import digest_of
@@ -36,6 +41,22 @@ class VideoEncoders(Encoders, Protocol):
 
 
 @dataclass(frozen=True)
+class ClipVision:
+    """CLIP's image encoder from a file."""
+
+    encoder: CLIPVisionModel
+    key: str
+
+    @classmethod
+    def load(cls, file: Path | None) -> ClipVision | None:
+        """None without a file. Raises WeightsError where it is none of CLIP's."""
+        return cls(load_vision(file), digest_of([file])) if file else None
+
+    def see(self, image: Tensor) -> ImageFeatures:
+        return see(self.encoder, image)
+
+
+@dataclass(frozen=True)
 class VideoBase:
     """A text-to-video model, frozen.
 
@@ -43,6 +64,7 @@ class VideoBase:
         scheduler: the noise schedule and prediction that UNet and motion module were trained with.
         latent_scale: the UNet's latents over the autoencoder's.
         stem_channels: of a new retention branch.
+        vision: for a content adapter.
     """
 
     unet: UNet2DConditionModel
@@ -51,11 +73,12 @@ class VideoBase:
     scheduler: DDIMScheduler
     latent_scale: float
     stem_channels: tuple[int, ...]
+    vision: ClipVision | None = None
 
 
 @dataclass(frozen=True)
 class CheckpointEncoders:
-    """Autoencoder and text encoder of a Stable Diffusion 1.5 checkpoint."""
+    """Autoencoder and text encoders of a checkpoint."""
 
     checkpoint: Checkpoint
     key: str
@@ -67,17 +90,18 @@ class CheckpointEncoders:
     def decode(self, latents: Tensor) -> Tensor:
         return self.checkpoint.decode(latents / self.checkpoint.latent_scale).cpu()
 
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+    def encode_text(self, prompts: Sequence[str]) -> Text:
         """Of a long prompt the first 75 tokens count."""
-        return self.checkpoint.encode_text(list(prompts))[:, :LENGTH].float().cpu()
+        states, pooled = self.checkpoint.encode_text(prompts)
+        return Text(states[:, :LENGTH], pooled).to("cpu", torch.float32)
 
     def to(self, device: torch.device) -> None:
-        self.checkpoint.vae.to(device)
-        self.checkpoint.text_encoder.to(device)
+        for network in (self.checkpoint.vae, *self.checkpoint.text_encoders):
+            network.to(device)
 
 
 def load_base(model: ModelTable) -> VideoBase:
-    """Stable Diffusion 1.5 with a motion module, from the files of a configuration, on the CPU.
+    """Stable Diffusion 1.5 or SDXL with a motion module, from the files of a configuration, on the CPU.
 
     Raises:
         WeightsError: a file cannot be read or holds something else; the message names it.
@@ -88,6 +112,7 @@ def load_base(model: ModelTable) -> VideoBase:
     motion = load(MOTION_MODULE, model.motion_module)
     files = [model.checkpoint, *([model.vae] if model.vae else []), *loras]
     key = digest_of(files) + "".join(f"+{strength}" for strength in loras.values())
-    encoders, scheduler = CheckpointEncoders(checkpoint, key), animatediff_scheduler()
-    scheduler.register_to_config(prediction_type=checkpoint.prediction_type)
-    return VideoBase(checkpoint.unet, motion, encoders, scheduler, checkpoint.latent_scale, STEM_CHANNELS)
+    encoders = CheckpointEncoders(checkpoint, key)
+    scheduler = animatediff_scheduler(motion.config.betas, checkpoint.prediction_type)
+    vision = ClipVision.load(model.clip_vision)
+    return VideoBase(checkpoint.unet, motion, encoders, scheduler, checkpoint.latent_scale, STEM_CHANNELS, vision)

@@ -14,6 +14,7 @@ from ..bindings.comfy.training import ClipUNet, FrozenBase
 from ..errors import FirstFrameError
 from ..modules.i2v_adapter import I2VAdapter
 from ..modules.retention import RetentionBranch
+from ..modules.text import Text
 from .clips.batches import Batch
 from .data import BATCHES, DRAWS, seed_of
 from .objective import Objective
@@ -49,12 +50,12 @@ class HostClips:
 
     Attributes:
         latents: of each clip, (F, C, h, w), in the UNet's scale.
-        texts: of each clip, (N, D).
+        texts: of each clip (B = 1).
         images: of each clip, (F, H, W, 3) in [0, 1]; none where only latents are needed.
     """
 
     latents: Sequence[Tensor]
-    texts: Sequence[Tensor]
+    texts: Sequence[Text]
     images: Sequence[Tensor] = ()
 
     def __post_init__(self) -> None:
@@ -79,7 +80,7 @@ class HostClips:
         start = _drawn(max(1, len(latents) - count + 1), generator)
         image = self.images[clip][start, ..., :3].movedim(-1, 0) if self.images else torch.zeros(3, 8, 8)
         part = latents[start : start + count].movedim(0, 1)
-        return Batch(part[None].float(), self.texts[clip][None].float(), image[None].float())
+        return Batch(part[None].float(), self.texts[clip].to(torch.float32), image[None].float())
 
 
 def _drawn(below: int, generator: torch.Generator) -> int:
@@ -90,14 +91,14 @@ def train_in_host(
     kind: Literal["adapter", "retention"],
     base: FrozenBase,
     clips: HostClips,
-    empty: Tensor | None,
+    empty: Text | None,
     settings: Settings,
     report: Report,
 ) -> tuple[I2VAdapter | RetentionBranch, list[float]]:
     """Train a new adapter, or a new branch, on a frozen base.
 
     Args:
-        empty: states of the empty text, (N, D).
+        empty: the empty text (B = 1).
         report: called after each step.
 
     Returns:
@@ -126,12 +127,13 @@ def train_in_host(
 
 
 def _loss(
-    unet: ClipUNet, batch: Batch, empty: Tensor | None, objective: Objective, settings: Settings, step: int
+    unet: ClipUNet, batch: Batch, empty: Text | None, objective: Objective, settings: Settings, step: int
 ) -> Tensor:
-    latents, text, images = Batch(*(tensor.clone() for tensor in batch)).to(unet.base.device)
+    copied = Batch(batch.latents.clone(), batch.text.map(torch.clone), batch.images.clone())
+    latents, text, images, _ = copied.to(unet.base.device)  # copies are no tensors of inference mode
     generator = torch.Generator().manual_seed(seed_of(DRAWS, settings.seed, step))
     if torch.rand(1, generator=generator).item() < settings.drop_text and empty is not None:
-        text = empty[None].clone().to(text)
+        text = empty.map(torch.clone).to(text.states)
 
     def predict(noisy: Tensor, timestep: Tensor) -> Tensor:
         return unet(noisy, timestep, text, images)
@@ -144,6 +146,12 @@ def _checked(loss: Tensor, step: int) -> float:
     if not torch.isfinite(loss.detach()).item():
         raise FirstFrameError(f"the loss is {value} at step {step + 1}: lower learning_rate")
     return value
+
+
+def text_of(conditioning: Any) -> Text:
+    """The first prompt of a CONDITIONING."""
+    states, further = conditioning[0]
+    return Text(states, further.get("pooled_output")).map(lambda tensor: tensor[:1])
 
 
 def as_clips(
@@ -160,7 +168,7 @@ def as_clips(
         images: (F, H, W, 3) each, or none.
         scaled: the VAE's latents to the UNet's.
     """
-    texts = [conditioning[0][0][0] for conditioning in conditionings]
+    texts = [text_of(conditioning) for conditioning in conditionings]
     if len(texts) == 1:
         texts *= len(latents)
     return HostClips([scaled(latent["samples"]) for latent in latents], texts, images)

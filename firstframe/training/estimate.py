@@ -8,11 +8,16 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 
+from ..bindings.diffusers import unet_config
+from ..modules.layers import SIZES_CHANNELS
+from ..modules.text import Text
 from .clips.batches import Batch
 from .clips.plan import Plan, Sample
 from .config import TrainTable
+from .denoiser import ClipDenoiser
 from .log import memory_used
 from .objective import Objective
+from .precision import forward_in
 from .target import Target
 
 STATES = {"adamw": 8, "adamw8bit": 2}
@@ -48,14 +53,15 @@ def measure(
     """Run two steps of the largest samples with random numbers, and time the second. No weight changes."""
     model = accelerator.prepare(target.denoiser)
     largest = max(plan.train, key=lambda sample: sample.size.width * sample.size.height * len(sample.frames))
-    width = target.denoiser.unet.config.cross_attention_dim
-    batch = _random(largest, settings.batch_size, width).to(accelerator.device)
+    batch = _random(largest, settings.batch_size, target.denoiser).to(accelerator.device)
+    empty = batch.text.map(lambda tensor: tensor[:1])
     seconds = 0.0
     for _ in range(2):
         began = time.monotonic()
-        with target.denoiser.attached(settings.gradient_checkpointing):
+        precise = forward_in(settings.mixed_precision, target.denoiser, accelerator.device)
+        with precise, target.denoiser.attached(settings.gradient_checkpointing):
             generator = torch.Generator().manual_seed(0)
-            accelerator.backward(target.loss(model, batch, batch.text[0], objective, generator))
+            accelerator.backward(target.loss(model, batch, empty, objective, generator))
         memory = memory_used(accelerator.device)  # waits for no device, and needs not to
         if accelerator.device.type == "cuda":
             torch.cuda.synchronize()
@@ -68,8 +74,11 @@ def measure(
     return Estimate(trained, seconds * steps, memory + trained * bytes_each / 1e9)
 
 
-def _random(sample: Sample, batch_size: int, width: int) -> Batch:
+def _random(sample: Sample, batch_size: int, denoiser: ClipDenoiser) -> Batch:
+    unet, content = unet_config(denoiser.unet), denoiser.content
     size = sample.size
     latents = torch.randn(batch_size, 4, len(sample.frames), size.height // 8, size.width // 8)
     images = torch.rand(batch_size, 3, size.height, size.width)
-    return Batch(latents, torch.randn(batch_size, 77, width), images)
+    pooled = None if unet.pooled_channels is None else torch.randn(batch_size, unet.pooled_channels - SIZES_CHANNELS)
+    features = content.no_image.expand(batch_size, -1, -1) if content else None
+    return Batch(latents, Text(torch.randn(batch_size, 77, unet.cross_attention_dim), pooled), images, features)

@@ -1,195 +1,208 @@
-"""The training loop that every stage shares: AdamW, cosine rate, EMA, checkpoints, log."""
+"""The training loop, on one or several devices, by accelerate."""
 
 from __future__ import annotations
 
-import json
-import statistics
+import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from diffusers.optimization import get_cosine_schedule_with_warmup
-from diffusers.training_utils import EMAModel, set_seed
+from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
-from .data import DRAWS, seed_of
+from ..errors import FirstFrameError
+from .config import TrainTable
 from .log import Log
-from .precision import forward_in_bf16
-
-Loss = Callable[[Any, Any], Tensor]
-M = TypeVar("M", bound=nn.Module)
-PACE_STEPS, LEAST_STEPS = 5, 20
+from .optimiser import TrainingState, new_optimiser
+from .precision import autocast, forward_in
+from .stop import on_interrupt
 
 
 @dataclass(frozen=True)
-class LoopConfig:
-    """How long and how fast.
+class Job:
+    """What is trained.
 
     Attributes:
-        steps: optimiser steps in all; the learning rate falls along a cosine to zero at the last one.
-        learning_rate: at its peak, after ``warmup`` steps.
-        batch_size: of the batches, for the record.
-        warmup: steps.
-        ema_decay: of the averaged weights that are saved; warmed up from 0, so that early weights fade.
-        weight_decay: of AdamW.
-        precision: "bf16" or "no", of the model's forward pass; weights, averages and the loss stay fp32.
-        save_every: seconds between two checkpoints.
-        watch_every: seconds between two looks at what the model makes.
-        log_every: steps to a line of the log. Checkpoints are written with lines of the log.
-        seed: every draw of a step follows from it and from the step's number.
+        model: the network, on its device.
+        weights: those of its parameters that are trained, by name.
+        loss: of the model, which may be wrapped, on the batch of a number, from 0, from which all draws follow.
+        record: the configuration as JSON, for the log.
+        fixed: what must not change when a training goes on.
+        attached: what holds while a step is computed.
+        save: writes what was trained in so many steps; meanwhile the model has the averaged weights.
     """
 
-    steps: int
-    learning_rate: float
-    batch_size: int
-    warmup: int = 50
-    ema_decay: float = 0.998
-    weight_decay: float = 1e-2
-    precision: str = "bf16"
-    save_every: float = 120.0
-    watch_every: float = 600.0
-    log_every: int = 20
-    seed: int = 0
+    model: nn.Module
+    weights: Mapping[str, nn.Parameter]
+    loss: Callable[[Any, int], Tensor]
+    record: Mapping[str, Any]
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    attached: Callable[[], AbstractContextManager[None]] = nullcontext
+    save: Callable[[int], None] = lambda _: None
 
 
-def train(
-    model: M,
-    batches: Callable[[int], Any],
-    loss: Loss,
-    config: LoopConfig,
-    folder: Path,
-    device: torch.device,
-    watch: Callable[[int], None] | None = None,
-) -> M:
-    """Train the parameters of ``model`` that require gradients.
+@dataclass
+class Clock:
+    """Rings every so many minutes; never, if None."""
 
-    A run that was cut off goes on from its last checkpoint in ``folder`` when called again, with the batches and the
-    draws that it would have had.
+    minutes: float | None
+    since: float = field(default_factory=time.monotonic)
 
-    Args:
-        model: the module to train, moved to ``device`` and handed to ``loss`` with a batch.
-        batches: the batch of each step, from 0; its tensors are moved to ``device`` where they are not there.
-        loss: ``loss(model, batch)`` -> scalar.
-        config: see `LoopConfig`.
-        folder: gets ``checkpoint.pt``, ``config.json`` and ``log.jsonl``.
-        device: where everything is computed.
-        watch: told the number of steps every ``watch_every`` seconds, while the model has the averaged weights.
+    def rings(self) -> bool:
+        """Whether so much time has passed since it last rang."""
+        if self.minutes is None or time.monotonic() - self.since < 60 * self.minutes:
+            return False
+        self.since = time.monotonic()
+        return True
 
-    Returns:
-        The model, with the averaged weights in place.
+
+@dataclass(frozen=True)
+class Watcher:
+    """Something that looks at the model every so many steps, and before the first one; or by a clock.
+
+    Attributes:
+        look: from the steps done to numbers for the log.
+        every: steps; 0 for none.
+        clock: asked with each line of the log.
     """
-    state = _State(model.to(device), config)
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        state.load_state_dict(torch.load(checkpoint, map_location=device, weights_only=True))
-    cast = forward_in_bf16(model, device) if config.precision == "bf16" else nullcontext()
-    saved = watched = time.monotonic()
-    with cast, Log(folder, asdict(config), state.step, config.log_every) as log:
-        while state.step < config.steps:
-            set_seed(seed_of(DRAWS, config.seed, state.step))
-            batch = _moved(batches(state.step), device)
-            value = loss(model, batch)
-            torch.autograd.backward(value)
-            rate = state.update()
-            line = log.add(value.detach(), rate)
-            if state.step == config.steps or (line and time.monotonic() - saved >= config.save_every):
-                _save(state.state_dict(), checkpoint)
-                saved = time.monotonic()
-            if watch and line and time.monotonic() - watched >= config.watch_every:
-                state.show_average(watch)
-                watched = time.monotonic()
-    state.ema.copy_to(state.weights)
-    return model
+
+    look: Callable[[int], dict[str, float]]
+    every: int = 0
+    clock: Clock = field(default_factory=lambda: Clock(None))
+
+    def is_due(self, step: int, line: bool) -> bool:
+        """Whether to look after so many steps; ``line`` says whether the log got one."""
+        return bool(self.every and step % self.every == 0) or (line and self.clock.rings())
 
 
-def planned_steps(folder: Path, seconds: float, pace: Callable[[], float]) -> int:
-    """How many steps a run makes in ``seconds``; a run that began keeps its number.
+@dataclass
+class Loop:
+    """One training.
 
-    Args:
-        folder: of the run.
-        seconds: that it may take.
-        pace: measures the seconds of a step.
+    Attributes:
+        settings: how long and how fast; ``output_dir`` gets checkpoint.pt, log.jsonl and config.json.
     """
-    config = folder / "config.json"
-    if config.exists():
-        steps: int = json.loads(config.read_text("utf-8"))["steps"]
-        return steps
-    return max(LEAST_STEPS, round(seconds / pace()))
 
+    job: Job
+    settings: TrainTable
+    accelerator: Accelerator
 
-def pace(
-    model: nn.Module, batches: Callable[[int], Any], loss: Loss, config: LoopConfig, device: torch.device
-) -> float:
-    """Seconds of a step without its update: the median of a few, after one that is not counted."""
-    model.to(device)
-    taken = []
-    with forward_in_bf16(model, device) if config.precision == "bf16" else nullcontext():
-        for step in range(PACE_STEPS + 1):
-            started = time.monotonic()
-            value = loss(model, _moved(batches(step), device))
-            torch.autograd.backward(value)
-            value.item()
-            taken.append(time.monotonic() - started)
-    model.zero_grad()
-    return statistics.median(taken[1:])
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    return tree_map_only(Tensor, lambda tensor: tensor.to(device, non_blocking=True), batch)
-
-
-def _save(state: dict[str, Any], file: Path) -> None:
-    """In two steps, so that a run that is cut off meanwhile keeps its last checkpoint."""
-    unfinished = file.with_suffix(".part")
-    torch.save(state, unfinished)
-    unfinished.replace(file)
-
-
-class _State:
-    """Everything that changes from step to step."""
-
-    def __init__(self, model: nn.Module, config: LoopConfig) -> None:
-        self.step = 0
-        self.model = model
-        self.weights = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.weights, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
-        )
-        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, config.warmup, config.steps)
-        self.ema = EMAModel(self.weights, decay=config.ema_decay, use_ema_warmup=True, power=0.75, foreach=True)
-        self.ema.to(self.weights[0].device)
-
-    def update(self) -> float:
-        """One step of the optimiser; the learning rate of the next."""
-        nn.utils.clip_grad_norm_(self.weights, 1.0)
-        self.optimizer.step()
-        self.schedule.step()
-        self.optimizer.zero_grad()
-        self.ema.step(self.weights)
-        self.step += 1
-        rate: float = self.schedule.get_last_lr()[0]
-        return rate
-
-    def show_average(self, watch: Callable[[int], None]) -> None:
-        """Call ``watch`` while the model has the averaged weights."""
-        self.ema.store(self.weights)
-        self.ema.copy_to(self.weights)
-        watch(self.step)
-        self.ema.restore(self.weights)
+    def __post_init__(self) -> None:
+        settings, weights = self.settings, self.job.weights
+        optimiser = new_optimiser(weights.values(), settings)
+        self.model, optimiser = self.accelerator.prepare(self.job.model, optimiser)
+        self.state = TrainingState(weights, optimiser, settings.ema_decay)
 
     @property
-    def _parts(self) -> dict[str, Any]:
-        return {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule, "ema": self.ema}
+    def checkpoint(self) -> Path:
+        return self.settings.output_dir / "checkpoint.pt"
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, **{name: part.state_dict() for name, part in self._parts.items()}}
+    def run(self, watchers: Sequence[Watcher] = (), resume: bool = False) -> int:
+        """Train until the last step or Ctrl-C.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step = state["step"]
-        for name, part in self._parts.items():
-            part.load_state_dict(state[name])
+        A run that was cut off at any moment goes on from its last checkpoint with ``resume``, and ends with the same
+        weights as one that was not.
+
+        Returns:
+            The steps done.
+
+        Raises:
+            FirstFrameError: there is a run in the folder already, or none to resume, or one of another configuration;
+                or the weights are no longer finite.
+        """
+        settings, state, device = self.settings, self.state, self.accelerator.device
+        self._resume(resume)
+        saving = Clock(settings.checkpoint_every_n_minutes)
+        with ExitStack() as stack:
+            stop, record = stack.enter_context(on_interrupt()), stack.enter_context(self._log())
+            stack.enter_context(forward_in(settings.mixed_precision, self.job.model, device))
+            if state.step == 0:
+                self._watch([watcher for watcher in watchers if watcher.every], record)
+            while state.step < settings.max_train_steps and not stop.asked:
+                loss = self._step(state.step)
+                rate = state.update(settings, self.accelerator.clip_grad_norm_)
+                line = record.add(loss, rate)
+                if line and not math.isfinite(record.loss):
+                    raise self._not_finite()
+                by_steps = state.step % settings.save_every_n_steps == 0
+                if state.step < settings.max_train_steps and (by_steps or (line and saving.rings())):
+                    self.save()
+                self._watch([watcher for watcher in watchers if watcher.is_due(state.step, line)], record)
+            self.save()
+        return state.step
+
+    def _log(self) -> Log:
+        accelerator = self.accelerator
+        return Log(
+            self.settings.output_dir,
+            {**self.job.record, "steps": self.settings.max_train_steps},
+            self.state.step,
+            self.settings.log_every_n_steps,
+            also=lambda numbers, step: accelerator.log(numbers, step=step),
+            silent=not accelerator.is_main_process,
+        )
+
+    def _step(self, step: int) -> Tensor:
+        """Gradients of a step; its loss."""
+        accelerator, count = self.accelerator, self.settings.gradient_accumulation_steps
+        losses = []
+        with self.job.attached():
+            for place in range(count):
+                number = (step * count + place) * accelerator.num_processes + accelerator.process_index
+                with nullcontext() if place == count - 1 else accelerator.no_sync(self.model):
+                    loss = self.job.loss(self.model, number)
+                    accelerator.backward(loss / count)
+                losses.append(loss.detach())
+        return torch.stack(losses).mean()
+
+    def _watch(self, due: Sequence[Watcher], record: Log) -> None:
+        if not due or not self.accelerator.is_main_process:
+            return
+        with self.state.averages.shown(), record.paused():
+            for watcher in due:
+                with autocast(self.settings.mixed_precision, self.accelerator.device):
+                    record.note(watcher.look(self.state.step))
+
+    def save(self) -> None:
+        """Checkpoint and what was trained, each whole or not at all."""
+        state, scaler = self.state, self.accelerator.scaler  # of fp16
+        if not state.is_finite():
+            raise self._not_finite()
+        if not self.accelerator.is_main_process:
+            return
+        unfinished = self.checkpoint.with_suffix(".part")
+        beside = {"config": dict(self.job.fixed), "scaler": scaler.state_dict() if scaler else {}}
+        torch.save({**state.state_dict(), **beside}, unfinished)
+        unfinished.replace(self.checkpoint)
+        with state.averages.shown():
+            self.job.save(state.step)
+
+    def _resume(self, resume: bool) -> None:
+        folder = self.settings.output_dir
+        if not resume:
+            if self.checkpoint.exists():
+                raise FirstFrameError(
+                    f"{folder} holds a training already: go on with --resume, or name another output_dir"
+                )
+            return
+        if not self.checkpoint.exists():
+            raise FirstFrameError(f"there is no {self.checkpoint} to go on from; start without --resume")
+        saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        ours, theirs = self.job.fixed, saved["config"]
+        if changed := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
+            raise FirstFrameError(f"{self.checkpoint} is of another configuration: {', '.join(changed)} changed")
+        self.state.load_state_dict(saved)
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
+
+    def _not_finite(self) -> FirstFrameError:
+        exists = self.checkpoint.exists()
+        good = f"the last good checkpoint is {self.checkpoint}" if exists else "no checkpoint was saved before"
+        return FirstFrameError(
+            f"the loss or the weights are not finite numbers at step {self.state.step}; {good}. Lower learning_rate, "
+            'or set mixed_precision to "bf16" or "no", and go on with --resume'
+        )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ def new_optimiser(weights: Iterable[Tensor], settings: TrainTable) -> torch.opti
     Raises:
         FirstFrameError: bitsandbytes is needed and not installed.
     """
-    arguments: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    betas = (0.9, settings.adam_beta2)
+    arguments: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay, "betas": betas}
     if settings.optimizer_type == "adamw":
         return torch.optim.AdamW(weights, fused=True, **arguments)
     try:
@@ -53,6 +55,15 @@ class Averages:
         if self.decay:
             decay = min(self.decay, (1 + step) / (10 + step))
             torch._foreach_lerp_(self.averages, [weight.detach() for weight in self.weights], 1 - decay)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Until the end, the averages are in the weights' place."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
 
     def swap(self) -> None:
         """Exchange weights and averages; a second call undoes it."""

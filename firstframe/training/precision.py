@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+Precision = Literal["no", "fp16", "bf16"]
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
+    """Everything until the end in a precision."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return nullcontext() if precision == "no" else torch.autocast(device.type, dtype)
+
+
+def forward_in(precision: Precision, model: nn.Module, device: torch.device) -> AbstractContextManager[None]:
+    """Forward passes of ``model`` in a precision until the end. fp16 is accelerate's, which scales the gradients."""
+    return forward_in_bf16(model, device) if precision == "bf16" else nullcontext()
 
 
 @contextmanager

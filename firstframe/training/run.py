@@ -11,13 +11,15 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from tqdm.auto import tqdm
 
+from ..modules.text import Text
 from .base import VideoBase
 from .clips.batches import Batches
 from .clips.cache import Cache
 from .clips.plan import LeftOut, Plan, Sample
 from .config import ModelTable, TrainingConfig
 from .estimate import Estimate, measure
-from .fit import Fit, Watcher
+from .job import clip_job
+from .loop import Loop, Watcher
 from .objective import Objective
 from .target import Kind, Target, new_target
 from .watch import HeldOutLoss, Samples
@@ -50,7 +52,7 @@ class Training:
         settings = config.train
         accelerator = Accelerator(
             cpu=cpu,
-            mixed_precision=settings.mixed_precision,
+            mixed_precision="fp16" if settings.mixed_precision == "fp16" else "no",  # bf16 is the loop's
             log_with=None if settings.log_with == "none" else settings.log_with,
             project_dir=settings.output_dir,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
@@ -71,32 +73,38 @@ class Training:
 
     def run(self, resume: bool) -> int:
         """Encode what is not encoded yet, then train. Returns the steps done."""
-        cache = Cache(self.config.data.cache_directory, self.base.encoders)
+        vision = self.base.vision if self.target.kind == "content" else None
+        cache = Cache(self.config.data.cache_directory, self.base.encoders, vision)
         plan = self._encoded(cache)
         empty = cache.text("").to(self.accelerator.device)
         settings = self.config.train
         if self.accelerator.log_with:
             self.accelerator.init_trackers("firstframe", {"kind": self.target.kind})
         batches = Batches(cache, plan.train, settings.batch_size, settings.seed)
-        fit = Fit(self.target, batches, empty, self.objective, self.config, self.accelerator)
-        steps = fit.run(self._watchers(cache, plan, empty), resume)
+        job = clip_job(self.target, batches, empty, self.objective, self.config, self.accelerator.device)
+        steps = Loop(job, settings, self.accelerator).run(self._watchers(cache, plan, empty), resume)
         self.accelerator.end_training()
         return steps
 
     def _encoded(self, cache: Cache) -> Plan:
         """Each process encodes its share; the encoders then leave the device."""
-        accelerator, encoders, samples = self.accelerator, self.base.encoders, self.plan.samples
-        encoders.to(accelerator.device)
+        accelerator, samples = self.accelerator, self.plan.samples
+        self._move_encoders(accelerator.device)
         mine = samples[accelerator.process_index :: accelerator.num_processes]
         with tqdm(total=len(mine), desc="encoding", disable=not accelerator.is_main_process) as bar:
             failed = cache.fill(mine, bar.update)
         if accelerator.num_processes > 1:
             accelerator.wait_for_everyone()
             failed = cache.fill(samples)  # what the others could not read, either
-        encoders.to(torch.device("cpu"))
+        self._move_encoders(torch.device("cpu"))
         return _without(self.plan, failed)
 
-    def _watchers(self, cache: Cache, plan: Plan, empty: torch.Tensor) -> list[Watcher]:
+    def _move_encoders(self, device: torch.device) -> None:
+        self.base.encoders.to(device)
+        if self.base.vision is not None:
+            self.base.vision.encoder.to(device)
+
+    def _watchers(self, cache: Cache, plan: Plan, empty: Text) -> list[Watcher]:
         settings, watchers = self.config.samples, []
         if not settings.every_n_steps:
             return []
@@ -104,11 +112,11 @@ class Training:
             unseen = replace(self.target, settings=self.target.settings.model_copy(update=NOTHING_DROPPED))
             seed = self.config.train.seed
             loss = HeldOutLoss(unseen, cache, plan.held_out, empty, self.objective, seed)
-            watchers.append(Watcher(settings.every_n_steps, loss))
+            watchers.append(Watcher(loss, settings.every_n_steps))
         shown = _of_one_bucket(plan.held_out or plan.train)[: settings.count]
         folder = self.config.train.output_dir / "samples"
         samples = Samples(self.target, self.base, cache, shown, settings, folder)
-        return [*watchers, Watcher(settings.every_n_steps, samples)]
+        return [*watchers, Watcher(samples, settings.every_n_steps)]
 
 
 NOTHING_DROPPED = {"drop_text": 0.0, "drop_image": 0.0, "drop_both": 0.0}

@@ -1,35 +1,28 @@
-"""What is trained: an I2V adapter, or a frame retention branch with or without the base's temporal layers."""
+"""What is trained: an I2V adapter, a content adapter, or a retention branch with or without the temporal layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 import torch
-from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from ..bindings.diffusers import Injection, Parts, Retention, inject
+from ..bindings.diffusers import Parts
 from ..errors import FirstFrameError
 from ..modules.i2v_adapter import I2VAdapter
-from ..modules.layers import ResBlock, SpatialTransformer
-from ..modules.motion import TemporalTransformer
 from ..modules.retention import RetentionBranch
-from ..shapes import fold_frames, unfold_frames
-from ..weights import I2V_ADAPTER, RETENTION, load, save
+from ..modules.text import Text
+from ..weights import I2V_ADAPTER, IMAGE_TOKENS, RESAMPLER, RETENTION, load, save
 from .base import VideoBase
 from .clips.batches import Batch
 from .config import ModelTable, TrainTable
+from .denoiser import ClipDenoiser, Content
 from .objective import Objective
-from .recompute import recomputed
-from .start import new_adapter, new_retention
+from .start import new_adapter, new_content, new_retention
 
-Kind = Literal["adapter", "retention"]
-RECOMPUTED = (BasicTransformerBlock, ResnetBlock2D, ResBlock, SpatialTransformer, TemporalTransformer)
+Kind = Literal["adapter", "retention", "content"]
 
 
 class Dropped(NamedTuple):
@@ -37,46 +30,6 @@ class Dropped(NamedTuple):
 
     text: bool
     image: bool
-
-
-class ClipDenoiser(nn.Module):
-    """The base with the modules that run inside its UNet: noised clips to the base's prediction.
-
-    All are submodules, so that gradients of several processes are added up.
-    """
-
-    def __init__(self, base: VideoBase, adapter: I2VAdapter | None, retention: RetentionBranch | None) -> None:
-        super().__init__()
-        self.unet, self.motion = base.unet, base.motion
-        self.adapter, self.retention = adapter, retention
-        self.injection: Injection
-
-    @contextmanager
-    def attached(self, checkpointing: bool) -> Iterator[None]:
-        """Run the modules inside the UNet until the end; with ``checkpointing``, without storing activations."""
-        with ExitStack() as stack:
-            self.injection = stack.enter_context(inject(self.unet, self.motion, self.adapter, num_frames=2))
-            if checkpointing:
-                modules = (module for module in self.modules() if isinstance(module, RECOMPUTED))
-                stack.enter_context(recomputed(modules))
-            yield
-
-    def forward(self, noisy: Tensor, timestep: Tensor, text: Tensor, images: Tensor | None, adapter: float) -> Tensor:
-        """Noisy clips (B, C, F, H, W), timesteps (B,), text states (B, N, D) to predictions (B, C, F, H, W).
-
-        Args:
-            images: frame 0, (B, 3, 8H, 8W) in [0, 1], for the retention branch; None where nothing sees the image.
-            adapter: scale of the adapter.
-        """
-        injection, num_frames = self.injection, noisy.shape[2]
-        injection.num_frames, injection.adapter_scale = num_frames, adapter
-        injection.sees_image = images is not None
-        injection.retention = None
-        if images is not None and self.retention is not None:
-            injection.retention = Retention(self.retention, self.retention.encode(images))
-        timesteps = timestep.repeat_interleave(num_frames)
-        output: Tensor = self.unet(fold_frames(noisy), timesteps, text, return_dict=False)[0]
-        return unfold_frames(output, num_frames)
 
 
 @dataclass(frozen=True)
@@ -101,30 +54,32 @@ class Target:
     @property
     def parts(self) -> Parts:
         """For sampling with what was trained so far."""
-        denoiser = self.denoiser
+        denoiser, content = self.denoiser, self.denoiser.content
         adapter = denoiser.adapter if self.kind == "adapter" else None
-        return Parts(denoiser.motion, adapter, retention=denoiser.retention)
+        return Parts(denoiser.motion, adapter, content.image_tokens if content else None, denoiser.retention)
 
     def loss(
-        self, model: nn.Module, batch: Batch, empty: Tensor, objective: Objective, generator: torch.Generator
+        self, model: nn.Module, batch: Batch, empty: Text, objective: Objective, generator: torch.Generator
     ) -> Tensor:
         """The loss of a batch on the device of the model.
 
         Args:
             model: the denoiser, or what a library wrapped it into.
             batch: clips.
-            empty: states of the empty caption, (N, D).
+            empty: the empty caption (B = 1).
             objective: what is minimised.
             generator: of all draws, on the CPU.
         """
         dropped = self._dropped(generator)
-        text = empty.expand_as(batch.text) if dropped.text else batch.text
-        images = None if dropped.image else batch.images
+        text = empty.expand(len(batch.latents)) if dropped.text else batch.text
+        images, features = None if dropped.image else batch.images, batch.features
+        if self.denoiser.content is not None and dropped.image:  # no image is one that has its own tokens
+            images, features = batch.images, self.denoiser.content.no_image.expand(len(batch.latents), -1, -1)
         beside_adapter = self.denoiser.adapter is not None and (self.kind == "adapter" or _coin(generator))
         clean_first = beside_adapter and not dropped.image
 
         def predict(noisy: Tensor, timestep: Tensor) -> Tensor:
-            prediction: Tensor = model(noisy, timestep, text, images, float(beside_adapter))
+            prediction: Tensor = model(noisy, timestep, text, images, features, float(clean_first))
             return prediction
 
         return objective(predict, batch.latents, generator, clean_first)
@@ -141,6 +96,9 @@ class Target:
         denoiser = self.denoiser
         if self.kind == "adapter":
             save(I2V_ADAPTER, file, cast(I2VAdapter, denoiser.adapter), metadata, dtype)
+        elif denoiser.content is not None:
+            content = denoiser.content
+            save(IMAGE_TOKENS, file, content.image_tokens, metadata, dtype, resampler=content.resampler)
         else:
             motion = denoiser.motion if self.settings.temporal else None
             save(RETENTION, file, cast(RetentionBranch, denoiser.retention), metadata, dtype, motion)
@@ -161,12 +119,14 @@ def new_target(kind: Kind, base: VideoBase, model: ModelTable, settings: TrainTa
     base.unet.requires_grad_(False)
     base.motion.requires_grad_(kind == "retention" and settings.temporal)
     adapter = load(I2V_ADAPTER, model.i2v_adapter).requires_grad_(False) if model.i2v_adapter else None
-    retention = None
+    retention, content = None, None
     if kind == "adapter":
         adapter = (adapter or new_adapter(base.unet)).requires_grad_(True)
+    elif kind == "content":
+        content = _content(base, model).requires_grad_(True)
     else:
         retention = _branch(base, model).requires_grad_(True)
-    return Target(kind, ClipDenoiser(base, adapter, retention), settings)
+    return Target(kind, ClipDenoiser(base, adapter, retention, content), settings)
 
 
 def _branch(base: VideoBase, model: ModelTable) -> RetentionBranch:
@@ -175,12 +135,21 @@ def _branch(base: VideoBase, model: ModelTable) -> RetentionBranch:
     return new_retention(base.unet, base.motion, base.stem_channels)
 
 
+def _content(base: VideoBase, model: ModelTable) -> Content:
+    if base.vision is None:
+        raise FirstFrameError("a content adapter needs CLIP's image encoder: give its file as clip_vision in [model]")
+    none = base.vision.see(torch.zeros(1, 3, 8, 8)).null
+    if model.content_adapter:
+        return Content(load(RESAMPLER, model.content_adapter), load(IMAGE_TOKENS, model.content_adapter), none)
+    return Content(*new_content(base.unet, none.shape[-1]), none)
+
+
 def _check(kind: Kind, settings: TrainTable) -> None:
     temporal = kind == "retention" and settings.temporal
     if settings.temporal and not temporal:
         raise FirstFrameError("temporal = true belongs to the retention branch: use firstframe train retention")
-    if not temporal and (settings.drop_image or settings.drop_both):
+    if kind != "content" and not temporal and (settings.drop_image or settings.drop_both):
         raise FirstFrameError(
             "drop_image and drop_both train nothing here: without the image, the base alone answers, which is frozen. "
-            "Set them to 0, or train a retention branch with temporal = true"
+            "Set them to 0, or train a retention branch with temporal = true, or a content adapter"
         )

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..bindings.diffusers import Prompts, SamplingSettings, sample
+from ..bindings.diffusers import Pooled, Prompts, SamplingSettings, sample
 from ..clips.metrics.image import ssim
 from ..clips.reference import Reference
 from ..clips.video import contact_sheet, write_clip
+from ..modules.text import Text
 from .base import VideoBase
 from .clips.batches import batch_of
 from .clips.cache import Cache
@@ -31,13 +32,13 @@ class HeldOutLoss:
     """The loss of clips that are never trained on, always with the same noise.
 
     Attributes:
-        empty: states of the empty caption, (N, D).
+        empty: the empty caption (B = 1).
     """
 
     target: Target
     cache: Cache
     samples: Sequence[Sample]
-    empty: Tensor
+    empty: Text
     objective: Objective
     seed: int
 
@@ -90,15 +91,19 @@ class Samples:
     def _real_and_made(self, one: Sample) -> tuple[Tensor, Tensor]:
         device, base, settings = self.base.unet.device, self.base, self.settings
         batch = batch_of(self.cache, [one]).to(device)
-        empty = self.cache.text("")[None].to(batch.text)
+        denoiser = self.target.denoiser
+        text = denoiser.told(batch.text, batch.features)
+        none = denoiser.content.no_image if denoiser.content else None
+        empty = denoiser.told(self.cache.text("").to(batch.text.states), none)
+        pooled = None if text.pooled is None or empty.pooled is None else Pooled(text.pooled, empty.pooled)
         num_frames = batch.latents.shape[2]
         reference = Reference(batch.images, batch.latents[:, :, 0] / base.latent_scale)
-        if self.target.kind == "retention":
+        if self.target.kind != "adapter":
             reference = Reference(batch.images)
         latents = sample(
             base.unet,
             self.target.parts,
-            Prompts(batch.text, empty),
+            Prompts(text.states, empty.states, pooled),
             SamplingSettings(num_frames, settings.sample_steps, settings.guidance_scale, settings.seed),
             reference,
             scheduler=base.scheduler,

@@ -18,7 +18,7 @@ from .config import Config, parse_config
 from .door import check_finite
 from .files import StateDict, load_metadata, load_state_dict
 from .keymaps import Names, to_ours
-from .layouts import Kind, carries_motion, detect_layout
+from .layouts import Kind, detect_layout, holds_two
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -102,7 +102,7 @@ def opened(path: Path | str, kind: Kind) -> Iterator[Contents]:
     state, metadata = load_state_dict(path), load_metadata(path)
     try:
         layout = detect_layout(state, kind)
-        if carries_motion(state):
+        if holds_two(state):
             state = {name: tensor for name, tensor in state.items() if layout.owns(name)}
         renamed = to_ours(state, layout.keymap) if layout.keymap else state
         stored = metadata.get(config_key(kind, metadata.get("firstframe.kind")))

@@ -57,7 +57,7 @@ LAYOUTS = (
     Layout("FirstFrame retention branch", "retention", r"projections\.\d+\.", members=r"(?!sites\.)"),
     Layout("FirstFrame I2V adapter", "i2v_adapter", r"sites\.\w+\.to_q\."),
     Layout("FirstFrame motion module", "motion_module", r"sites\.\w+\.proj_in\.", members=r"sites\."),
-    Layout("FirstFrame image tokens", "image_tokens", r"sites\.\w+\.to_k_ip\."),
+    Layout("FirstFrame image tokens", "image_tokens", r"sites\.\w+\.to_k_ip\.", members=r"sites\."),
     Layout("official I2V-Adapter", "i2v_adapter", r".*\.attn1\.to_q_ff\.", OFFICIAL_ADAPTER),
     Layout("unofficial I2V-Adapter", "i2v_adapter", r".*\.i2v_adapter\.to_q\.", UNOFFICIAL_ADAPTER),
     Layout("AnimateDiff", "motion_module", _TEMPORAL + r"proj_in\.", ANIMATEDIFF),
@@ -66,7 +66,7 @@ LAYOUTS = (
     Layout("official image tokens", "image_tokens", r".*\.attn2\.to_k_ip\.", OFFICIAL_IMAGE_TOKENS),
     Layout("IP-Adapter", "image_tokens", r"ip_adapter\.\d+\.to_k_ip\.", IP_ADAPTER, without=_BEYOND_SD15),
     Layout("IP-Adapter SDXL", "image_tokens", _BEYOND_SD15, IP_ADAPTER_SDXL),
-    Layout("IP-Adapter Plus resampler", "resampler", r"image_proj\.latents$", IP_ADAPTER_RESAMPLER),
+    Layout("IP-Adapter Plus resampler", "resampler", r"image_proj\.latents$", IP_ADAPTER_RESAMPLER, r"image_proj\."),
 )
 
 _WANTED: dict[Kind, str] = {
@@ -93,10 +93,14 @@ def detect_layout(names: Iterable[str], kind: Kind) -> Layout:
     raise WeightsError(f"{_WANTED[kind]} was expected, but this file holds {found}")
 
 
-def carries_motion(names: Iterable[str]) -> bool:
-    """Whether a retention branch's file of these names brings a motion module that was trained with it."""
+def holds_two(names: Iterable[str]) -> bool:
+    """Whether one of our own files, of these names, holds two modules that were trained together."""
     names = list(names)
-    return all(layout.fires(names) for layout in LAYOUTS if layout.name in _CARRIED)
+    fitting = {layout.name for layout in LAYOUTS if layout.fires(names)}
+    return any(pair <= fitting for pair in _TOGETHER)
 
 
-_CARRIED = {"FirstFrame retention branch", "FirstFrame motion module"}
+_TOGETHER = (
+    {"FirstFrame retention branch", "FirstFrame motion module"},
+    {"FirstFrame image tokens", "IP-Adapter Plus resampler"},
+)

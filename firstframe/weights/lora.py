@@ -1,4 +1,4 @@
-"""LoRAs (arXiv 2106.09685) of Stable Diffusion 1.5, merged into the weights that they change."""
+"""LoRAs (arXiv 2106.09685) of Stable Diffusion 1.5 and SDXL, merged into the weights that they change."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ _HALF = re.compile(
     r"\.weight"
 )
 _ALPHA = re.compile(r"(?P<layer>.+)\.alpha")
-_PREFIX = re.compile(r"(base_model_model_)?(lora_)?(unet_|te1?_|text_encoder_)?")
+_PREFIX = re.compile(r"(base_model_model_)?(lora_)?(unet_|te1?_|text_encoder_(?!2_))?")
+_SECOND = re.compile(r"(te2|text_encoder_2)_")
 
 
 def merge_loras(
-    unet: StateDict, text: StateDict, config: UNetConfig, loras: Mapping[Path, float]
-) -> tuple[StateDict, StateDict]:
-    """Both networks' weights, diffusers' and transformers' names, with every LoRA added at its strength.
+    networks: Mapping[str, StateDict], config: UNetConfig, loras: Mapping[Path, float]
+) -> dict[str, StateDict]:
+    """The networks' weights, diffusers' and transformers' names, with every LoRA added at its strength.
 
-    A LoRA's names are those of kohya's trainer, of diffusers or of PEFT. W' = W + strength alpha/rank up down.
+    The networks are called "unet", "text" and, for SDXL's second text encoder, "text_2". A LoRA's
+    names are those of kohya's trainer, of diffusers or of PEFT. W' = W + strength alpha/rank up down.
 
     Raises:
         WeightsError: a file cannot be read or holds something else than LoRA's two matrices, or a layer is not in the
             model; the message names file and key.
     """
-    merged = {f"unet.{name}": tensor for name, tensor in unet.items()}
-    merged |= {f"text.{name}": tensor for name, tensor in text.items()}
+    merged = {f"{network}.{name}": tensor for network, own in networks.items() for name, tensor in own.items()}
     places = _places(merged, config)
     for path, strength in loras.items():
         try:
             _merge(merged, places, load_state_dict(path), strength)
         except FirstFrameError as error:
             raise WeightsError(f"{path}: {error}".replace(f"{path}: {path}: ", f"{path}: ")) from error
-    return _of(merged, "unet."), _of(merged, "text.")
+    return {network: _of(merged, f"{network}.") for network in networks}
 
 
 def _merge(merged: StateDict, places: Mapping[str, str], lora: StateDict, strength: float) -> None:
@@ -48,8 +49,7 @@ def _merge(merged: StateDict, places: Mapping[str, str], lora: StateDict, streng
         place = places.get(_flat(layer))
         if place is None:
             raise WeightsError(
-                f"the LoRA changes {printable(layer)}, which Stable Diffusion 1.5 does not have; "
-                "is it for another model?"
+                f"the LoRA changes {printable(layer)}, which this model does not have; is it for another model?"
             )
         if missing := {"up", "down"} - halves.keys():
             raise WeightsError(f"{printable(layer)} has no {missing.pop()} matrix; the file is cut off")
@@ -94,10 +94,16 @@ def _places(weights: StateDict, config: UNetConfig) -> dict[str, str]:
         if not key.endswith(".weight"):
             continue
         network, _, layer = key.removesuffix(".weight").partition(".")
-        names = [layer, f"text_model.{layer}"] if network == "text" else [layer, *_in_host(layer, to_host)]
-        for name in names:
+        for name in _names(network, layer, to_host):
             places[_flat(name)] = places[_flat(name.removesuffix(".0"))] = key
     return places
+
+
+def _names(network: str, layer: str, to_host: Mapping[str, str]) -> list[str]:
+    if network == "unet":
+        return [layer, *_in_host(layer, to_host)]
+    prefix = "te2." if network == "text_2" else ""
+    return [f"{prefix}{layer}", f"{prefix}text_model.{layer}"]
 
 
 def _in_host(layer: str, modules: Mapping[str, str]) -> list[str]:
@@ -108,7 +114,7 @@ def _in_host(layer: str, modules: Mapping[str, str]) -> list[str]:
 
 def _flat(layer: str) -> str:
     flat = layer.replace(".processor.", ".").replace(".", "_")
-    return _PREFIX.sub("", flat, count=1)
+    return _SECOND.sub("te2_", _PREFIX.sub("", flat, count=1), count=1)
 
 
 def _of(merged: StateDict, network: str) -> StateDict:

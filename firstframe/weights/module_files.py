@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from ..modules.backend import TORCH, Backend
+from ..modules.image_prompt import Resampler
 from ..modules.motion import MotionModule
 from .contents import Module, config_key, opened
 from .files import StateDict, load_metadata, save_state_dict
+from .keymaps import IP_ADAPTER_RESAMPLER, to_theirs
 from .kinds import MOTION_MODULE, ModuleKind, OwnKind
 
 
@@ -52,6 +54,7 @@ def save(
     metadata: Mapping[str, str] | None = None,
     dtype: torch.dtype = torch.float16,
     motion: MotionModule | None = None,
+    resampler: Resampler | None = None,
 ) -> None:
     """Write a module in our own layout.
 
@@ -62,6 +65,7 @@ def save(
         metadata: beside what loading it needs.
         dtype: of its parameters in the file.
         motion: the motion module that was trained together with a retention branch, to go into the same file.
+        resampler: the same for image tokens.
 
     Raises:
         WeightsError: the file cannot be written.
@@ -71,6 +75,8 @@ def save(
     if motion is not None:
         tensors |= _tensors(motion, dtype)
         own[config_key("motion_module", kind.name)] = _json(MOTION_MODULE.config(motion))
+    if resampler is not None:
+        tensors |= to_theirs(_tensors(resampler, dtype), IP_ADAPTER_RESAMPLER)
     save_state_dict(path, tensors, {**(metadata or {}), **own})
 
 

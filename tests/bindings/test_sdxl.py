@@ -20,12 +20,11 @@ from firstframe.bindings.diffusers import (
     sample,
     unet_config,
 )
-from firstframe.bindings.diffusers.unet import pooled_with_sizes
 from firstframe.clips.reference import Reference
 from firstframe.errors import ModelMismatchError
 from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.modules.image_prompt import ImageTokenAdapter
-from firstframe.modules.layers import timestep_embedding
+from firstframe.modules.layers import pooled_with_sizes, timestep_embedding
 from firstframe.modules.motion import MotionConfig, MotionModule
 from firstframe.modules.retention import RetentionBranch, RetentionConfig
 from firstframe.sampling.guidance import DualGuidance

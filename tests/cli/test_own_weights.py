@@ -105,7 +105,7 @@ def test_offloading_changes_no_bit(files: Path, tmp_path: Path) -> None:
 def test_offloading_brings_one_network_at_a_time(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model(ModelFiles(files / "checkpoint.safetensors", files / "motion.safetensors"), offload=True)
     moves: list[tuple[str, str]] = []
-    for network in (model.unet, model.checkpoint.vae, model.checkpoint.text_encoder, model.parts.motion):
+    for network in (model.unet, model.checkpoint.vae, *model.checkpoint.text_encoders, model.parts.motion):
         name = type(network).__name__
         monkeypatch.setattr(network, "to", lambda device, name=name: moves.append((name, str(device))))
     model.prompts("a", "b", None)

@@ -56,7 +56,7 @@ def test_check_names_draws_and_measures(config: Path) -> None:
     assert (config.parent / "run" / "clips.png").exists()
     told = said("check", str(config), "--what", "retention")
     assert "million weights are trained" in told and "GB of memory" in told
-    assert "--what is adapter or retention, got 'x'" in said("check", str(config), "--what", "x", code=1)
+    assert "--what is adapter, retention or content, got 'x'" in said("check", str(config), "--what", "x", code=1)
 
 
 def test_a_dry_run_trains_nothing_and_a_run_leaves_a_file(config: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from firstframe.bindings.diffusers import Injection, inject, transformer_block
-from firstframe.tiny import data, export, plan
+from firstframe.tiny import data, export, plan, recipe
 from firstframe.tiny.config import STEM_CHANNELS
 from firstframe.tiny.denoiser import Denoiser, alphas_cumprod, new_base, new_motion
 from firstframe.tiny.files import weights_file
@@ -20,7 +20,7 @@ from firstframe.tiny.model import load_tiny
 from firstframe.tiny.recall import tiny_word_dropout
 from firstframe.tiny.scenes import BUILT_IN
 from firstframe.tiny.text import tokenize
-from firstframe.training import log, loop
+from firstframe.training import log, stage
 from firstframe.training.data import ClipBatch
 from firstframe.training.losses import RetentionLoss, VideoLoss
 from firstframe.training.start import new_adapter, new_retention
@@ -87,22 +87,22 @@ def test_a_whole_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(data, "SHARD", 1)
     monkeypatch.setattr(plan, "LOOK_SCENES", 1)
     monkeypatch.setattr(plan, "MOST_SCENES", 2)
-    monkeypatch.setattr(loop, "LEAST_STEPS", 1)
+    monkeypatch.setattr(stage, "LEAST_STEPS", 1)
     monkeypatch.setattr(log, "history", lambda folder: {"stage": folder.name})
     monkeypatch.setattr(export, "history", lambda folder: {"stage": folder.name})
-    for name, stage in plan.STAGES.items():
-        monkeypatch.setitem(plan.STAGES, name, replace(stage, share=1e-6, batch_size=1, shown=min(stage.shown, 2)))
+    for name, one in plan.STAGES.items():
+        monkeypatch.setitem(plan.STAGES, name, replace(one, share=1e-6, batch_size=1, shown=min(one.shown, 2)))
     told: list[str] = []
     training = plan.TinyTraining(
         tmp_path, 0.01, CPU, BUILT_IN, weights_file("autoencoder"), begin_with=None, say=told.append
     )
     weights = training.run()
     model = load_tiny(folder=weights)
-    frozen, trained = (load_file(tmp_path / stage / "final.safetensors") for stage in ("whole", "adapter_whole"))
+    frozen, trained = (load_file(tmp_path / name / "final.safetensors") for name in ("whole", "adapter_whole"))
     assert all(torch.equal(frozen[name], trained[name]) for name in frozen)
     assert torch.equal(model.unet.conv_in.weight, frozen["unet.conv_in.weight"].half().float())
     story = load_metadata(weights_file("unet", weights))
-    assert [stage["stage"] for stage in json.loads(story["firstframe.training"])] == [
+    assert [one["stage"] for one in json.loads(story["firstframe.training"])] == [
         "text",
         "images",
         "clips",
@@ -113,12 +113,12 @@ def test_a_whole_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         file.parent.name: json.loads(file.read_text())["precision"] for file in tmp_path.glob("*/config.json")
     }
     assert precisions == {name: "no" if name == "text" else "bf16" for name in plan.STAGES}
-    monkeypatch.setattr(loop, "pace", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(recipe, "pace", lambda *_: pytest.fail("trained again"))
     assert training.run() == weights and sum("(done)" in line for line in told) == len(plan.STAGES)
 
 
 def test_steps_follow_from_the_time_and_stay(tmp_path: Path) -> None:
-    assert loop.planned_steps(tmp_path, 100.0, lambda: 0.5) == 200
-    assert loop.planned_steps(tmp_path, 1.0, lambda: 0.5) == loop.LEAST_STEPS
+    assert stage.planned_steps(tmp_path, 100.0, lambda: 0.5) == 200
+    assert stage.planned_steps(tmp_path, 1.0, lambda: 0.5) == stage.LEAST_STEPS
     (tmp_path / "config.json").write_text('{"steps": 77}')
-    assert loop.planned_steps(tmp_path, 100.0, lambda: pytest.fail("measured")) == 77
+    assert stage.planned_steps(tmp_path, 100.0, lambda: pytest.fail("measured")) == 77

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from firstframe.errors import ModelMismatchError
+from firstframe.errors import WeightsError
 from firstframe.tiny.config import UNET
 from firstframe.tiny.scenes import dusk, render, sample_scene
-from firstframe.tiny.style import merge_lora
+from firstframe.tiny.style import with_lora
 from firstframe.tiny.style_lora import add_lora, lora_weights
+from firstframe.weights import save_state_dict
 
 
 def test_dusk_is_darker_and_violet_and_keeps_the_image() -> None:
@@ -28,7 +30,7 @@ def test_dusk_is_darker_and_violet_and_keeps_the_image() -> None:
         assert np.corrcoef(before, after)[0, 1] > 0.99
 
 
-def test_a_merged_lora_does_what_it_did_beside_the_unet() -> None:
+def test_a_merged_lora_does_what_it_did_beside_the_unet(tmp_path: Path) -> None:
     base = UNet2DConditionModel(**UNET | {"layers_per_block": 1}).eval()
     trained = deepcopy(base)
     add_lora(trained)
@@ -38,15 +40,17 @@ def test_a_merged_lora_does_what_it_did_beside_the_unet() -> None:
             nn.init.normal_(weight, std=0.05)
     noisy, text = torch.randn(2, 4, 8, 8), torch.randn(2, 5, 128)
     with torch.no_grad():
-        before = base(noisy, 500, text).sample
-        merge_lora(base, lora_weights(trained))
-        merged, beside = (unet(noisy, 500, text).sample for unet in (base, trained))
+        save_state_dict(tmp_path / "look.safetensors", lora_weights(trained), {})
+        merged_unet = with_lora(base, tmp_path / "look.safetensors")
+        before, merged, beside = (unet(noisy, 500, text).sample for unet in (base, merged_unet, trained))
     assert (merged - before).abs().max() > 0.1
     assert torch.allclose(merged, beside, atol=1e-4)
 
 
-def test_a_lora_for_another_unet() -> None:
+def test_a_lora_for_another_unet(tmp_path: Path) -> None:
     unet = UNet2DConditionModel(**UNET | {"layers_per_block": 1})
-    add_lora(unet)
-    with pytest.raises(ModelMismatchError, match="lora_unet_"):
-        merge_lora(nn.Linear(2, 2), lora_weights(unet))
+    larger = UNet2DConditionModel(**UNET | {"layers_per_block": 2})
+    add_lora(larger)
+    save_state_dict(tmp_path / "look.safetensors", lora_weights(larger), {})
+    with pytest.raises(WeightsError, match="lora_unet_"):
+        with_lora(unet, tmp_path / "look.safetensors")

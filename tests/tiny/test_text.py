@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from transformers import CLIPTextModel
 
 from firstframe.bindings.diffusers.text import fill_text_encoder
 from firstframe.tiny.model import new_text_encoder, text_config
@@ -59,5 +60,5 @@ def test_expanded_embedding_speaks_clip_ids() -> None:
     rows = tokenize(["a red wombat"])[0]
     ids = torch.tensor([[*known_tokens(), 42][row] for row in rows])
     assert torch.equal(full[ids], weights[EMBEDDING][rows])
-    again = fill_text_encoder(text_config(), weights)
+    again = fill_text_encoder(CLIPTextModel, text_config(), weights)
     assert torch.equal(again(rows[None]).last_hidden_state, model(rows[None]).last_hidden_state)

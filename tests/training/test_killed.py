@@ -11,10 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from firstframe.training.loop import LoopConfig, train
+from firstframe.training.config import TrainTable
+from firstframe.training.stage import stage_job, train_stage
 
 KILLS = int(os.environ.get("FIRSTFRAME_KILLS", "4"))
-CONFIG = LoopConfig(120, 0.05, 16, warmup=5, ema_decay=0.9, precision="no", save_every=0, log_every=2)
+SETTINGS = {
+    "max_train_steps": 120,
+    "learning_rate": 0.05,
+    "lr_scheduler": "cosine",
+    "lr_warmup_steps": 5,
+    "ema_decay": 0.9,
+    "checkpoint_every_n_minutes": 0,
+    "log_every_n_steps": 2,
+}
 RESULT = "result.pt"
 
 pytestmark = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes are spawned")
@@ -32,8 +41,11 @@ def training(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = train(nn.Linear(3, 1), batches, loss, CONFIG, folder, torch.device("cpu"))
-    torch.save(model.state_dict(), folder / RESULT)
+    settings = TrainTable.model_validate({**SETTINGS, "output_dir": folder})
+    cpu = torch.device("cpu")
+    job = stage_job(nn.Linear(3, 1), batches, loss, settings, cpu)
+    train_stage(job, settings, cpu)
+    torch.save(job.model.state_dict(), folder / RESULT)
 
 
 def run(folder: Path, seconds: float | None) -> bool:

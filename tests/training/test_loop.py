@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from firstframe.training import precision
+from firstframe.training.config import TrainTable
 from firstframe.training.log import Log, history
-from firstframe.training.loop import LoopConfig, train
 from firstframe.training.precision import FullPrecisionAttention, forward_in_bf16
+from firstframe.training.stage import Loss, stage_job, train_stage
 
 CPU = torch.device("cpu")
-CONFIG = LoopConfig(120, 0.05, 16, warmup=5, ema_decay=0.9, precision="no", save_every=0, log_every=10)
+SETTINGS = {
+    "max_train_steps": 120,
+    "learning_rate": 0.05,
+    "lr_scheduler": "cosine",
+    "lr_warmup_steps": 5,
+    "ema_decay": 0.9,
+    "save_every_n_steps": 1000,
+    "checkpoint_every_n_minutes": 0,
+    "log_every_n_steps": 10,
+}
 
 
 def batches(step: int) -> Tensor:
@@ -34,12 +44,19 @@ def new_model() -> nn.Module:
     return nn.Linear(3, 1)
 
 
+def train(model: nn.Module, batches: Callable[[int], Tensor], compute: Loss, folder: Path, **changes: Any) -> nn.Module:
+    """A stage with the settings above."""
+    settings = TrainTable.model_validate({**SETTINGS, "output_dir": folder, **changes})
+    train_stage(stage_job(model, batches, compute, settings, CPU), settings, CPU)
+    return model
+
+
 def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def test_learns_and_logs(tmp_path: Path) -> None:
-    model = train(new_model(), batches, loss, CONFIG, tmp_path, CPU)
+    model = train(new_model(), batches, loss, tmp_path)
     assert loss(model, batches(1000)) < 0.01
     assert [line["step"] for line in lines(tmp_path)] == list(range(10, 121, 10))
     assert lines(tmp_path)[-1]["loss"] < lines(tmp_path)[0]["loss"] / 10
@@ -59,11 +76,11 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(tmp_path: Path) -> None
             raise Interrupted
         return batches(step)
 
-    whole = train(new_model(), batches, loss, CONFIG, tmp_path / "whole", CPU)
+    whole = train(new_model(), batches, loss, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        train(new_model(), interrupted, loss, CONFIG, tmp_path / "cut", CPU)
+        train(new_model(), interrupted, loss, tmp_path / "cut")
     torch.manual_seed(1)  # neither the weights nor the draws of the second call depend on what came before it
-    cut = train(nn.Linear(3, 1), interrupted, loss, CONFIG, tmp_path / "cut", CPU)
+    cut = train(nn.Linear(3, 1), interrupted, loss, tmp_path / "cut")
     assert seen[46:] == list(range(40, 120))  # the checkpoint was at step 40
     assert torch.equal(whole.weight, cut.weight) and torch.equal(whole.bias, cut.bias)
     kept = [[{**line, "seconds_per_step": 0} for line in lines(tmp_path / name)] for name in ("whole", "cut")]
@@ -75,7 +92,7 @@ def test_checkpoints_are_written_by_time_and_at_the_end(tmp_path: Path) -> None:
         assert not (tmp_path / "checkpoint.pt").exists()
         return batches(step)
 
-    train(new_model(), checked, loss, replace(CONFIG, save_every=3600), tmp_path, CPU)
+    train(new_model(), checked, loss, tmp_path, checkpoint_every_n_minutes=60)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 120
 
 
@@ -102,7 +119,7 @@ def test_training_is_in_the_precision_that_it_says(tmp_path: Path, name: str, ex
         seen.add(model(x).dtype)
         return loss(model, x)
 
-    train(new_model(), batches, noted, replace(CONFIG, steps=2, precision=name), tmp_path, CPU)
+    train(new_model(), batches, noted, tmp_path, max_train_steps=2, mixed_precision=name)
     assert seen == {expected}
 
 

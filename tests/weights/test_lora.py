@@ -35,7 +35,9 @@ def weights() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 def merge(tmp_path: Path) -> Merge:
     def merged(lora: dict[str, Tensor], strength: float) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         save_file(lora, tmp_path / "lora.safetensors")
-        return merge_loras(*weights(), CONFIG, {tmp_path / "lora.safetensors": strength})
+        networks = dict(zip(("unet", "text"), weights(), strict=True))
+        unet, text = merge_loras(networks, CONFIG, {tmp_path / "lora.safetensors": strength}).values()
+        return unet, text
 
     return merged
 

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from ...errors import ModelMismatchError
 from ...modules.i2v_adapter import I2VAdapter
+from ...modules.layers import pooled_with_sizes, whole_image
 from ...modules.motion import MotionModule, TemporalTransformer
 from ...modules.retention import STEM_CHANNELS, RetentionBranch, RetentionConfig
+from ...modules.text import Text
 from ...shapes import fold_frames, unfold_frames
 from ...sites import UNetConfig
 from ...weights.unet_names import HOST_PREFIX, unet_tensors
@@ -77,10 +79,9 @@ def frozen_base(model: ModelPatcher) -> FrozenBase:
     """Copy what is needed of a MODEL with a motion module; the MODEL stays as it is.
 
     Raises:
-        ModelMismatchError: the model is not of the Stable Diffusion 1.5 type, or has no motion module.
+        ModelMismatchError: the model is neither of the Stable Diffusion 1.5 type nor SDXL, or has no motion module.
     """
-    if unet_of(model.model).num_classes is not None:
-        raise ModelMismatchError("only models of the Stable Diffusion 1.5 type can be trained here; this one is SDXL")
+    unet_of(model.model)
     parts = model.get_additional_models_with_key(MOTION_KEY)
     if not parts:
         raise ModelMismatchError("the model has no motion module: put Apply Motion Module before the training")
@@ -123,18 +124,20 @@ class ClipUNet:
         for network in (self.base.unet, self.base.motion, self.part):
             yield from (module for module in network.modules() if isinstance(module, RECOMPUTED))
 
-    def __call__(self, noisy: Tensor, timestep: Tensor, text: Tensor, images: Tensor | None) -> Tensor:
-        """Noisy clips (B, C, F, h, w), timesteps (B,), text (B, N, D) to predictions (B, C, F, h, w) in fp32.
+    def __call__(self, noisy: Tensor, timestep: Tensor, text: Text, images: Tensor | None) -> Tensor:
+        """Noisy clips (B, C, F, h, w), timesteps (B,) and B texts to predictions (B, C, F, h, w) in fp32.
 
-        ``images`` are frame 0, (B, 3, 8h, 8w) in [0, 1], for a retention branch.
+        ``images`` are frame 0, (B, 3, 8h, 8w) in [0, 1], for a retention branch. SDXL is told that no image was scaled
+        or cropped, as when it samples.
         """
         num_frames, dtype = noisy.shape[2], training_type(self.base.device)
         rows, steps = fold_frames(noisy).to(dtype), timestep.repeat_interleave(num_frames)
-        words = text.repeat_interleave(num_frames, 0).to(dtype)
-        control = self._control(noisy, timestep, text, images)
+        told = Text(text.states, self._pooled(text, noisy))
+        words, pooled = told.map(lambda tensor: tensor.repeat_interleave(num_frames, 0).to(dtype))
+        control = self._control(noisy, timestep, told, images)
         options = self._options(noisy)
         with self._autocast(), injected_motion(self.base.unet, self.base.motion, num_frames, 1.0):
-            output = self.base.unet(rows, steps, context=words, control=control, transformer_options=options)
+            output = self.base.unet(rows, steps, context=words, y=pooled, control=control, transformer_options=options)
         return unfold_frames(output, num_frames).float()
 
     def _autocast(self) -> Any:
@@ -142,12 +145,22 @@ class ClipUNet:
         dtype = training_type(self.base.device)
         return nullcontext() if dtype is torch.float32 else torch.autocast(self.base.device.type, dtype)
 
-    def _control(self, noisy: Tensor, timestep: Tensor, text: Tensor, images: Tensor | None) -> Any:
+    def _pooled(self, text: Text, noisy: Tensor) -> Tensor | None:
+        """SDXL's pooled text with the sizes of images, (B, P)."""
+        if self.base.unet.num_classes is None:
+            return None
+        if text.pooled is None:
+            raise ModelMismatchError("SDXL needs pooled text: encode the captions with the CLIP of an SDXL checkpoint")
+        sizes = whole_image(8 * noisy.shape[-2], 8 * noisy.shape[-1], len(noisy), noisy.device)
+        return pooled_with_sizes(text.pooled, sizes)
+
+    def _control(self, noisy: Tensor, timestep: Tensor, text: Text, images: Tensor | None) -> Any:
         if not isinstance(self.part, RetentionBranch):
             return None
         assert images is not None
         with self._autocast():
-            residuals = self.part(noisy, timestep, text, self.part.encode(images))
+            features = self.part.encode(images)
+            residuals = self.part(noisy, timestep, text.states, features, pooled=text.pooled)
         return {"middle": [], "output": list(residuals)}
 
     def _options(self, noisy: Tensor) -> dict[str, Any]:

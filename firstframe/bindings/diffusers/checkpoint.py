@@ -1,29 +1,30 @@
-"""A checkpoint of the Stable Diffusion 1.5 type from one file, in diffusers' and transformers' classes, offline."""
+"""A checkpoint of Stable Diffusion 1.5 or SDXL from one file, in diffusers' and transformers' classes, offline."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import lcm
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextModel
 
 from ...errors import FirstFrameError, WeightsError, printable
+from ...modules.layers import SIZE_CHANNELS
+from ...modules.text import Text
 from ...sites import UNetConfig
 from ...weights.door import is_finite
 from ...weights.files import StateDict, load_state_dict
 from ...weights.lora import merge_loras
 from ...weights.unet_names import unet_tensors
 from ...weights.unet_shape import read_unet_config
-from .clip_vocabulary import tokenize
 from .filling import fill
-from .text import build_text_encoder, text_tensors
-from .vae import Autoencoder, build_vae
+from .text import TextEncoder, build_text_encoder, encode_prompts, second_text_tensors, text_tensors
+from .vae import SD15_SCALE, SDXL_SCALE, Autoencoder, build_vae
 
 V_PREDICTION = "v_pred"
 """A tensor of this name marks a checkpoint that predicts v."""
@@ -31,15 +32,16 @@ V_PREDICTION = "v_pred"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """UNet, autoencoder and text encoder of one file.
+    """UNet, autoencoder and text encoders of one file.
 
     Attributes:
+        text_encoders: one, or SDXL's two.
         prediction_type: what the UNet predicts, in diffusers' words: "epsilon" or "v_prediction".
     """
 
     unet: UNet2DConditionModel
     vae: Autoencoder
-    text_encoder: CLIPTextModel
+    text_encoders: tuple[TextEncoder, ...]
     prediction_type: str = "epsilon"
 
     @property
@@ -48,20 +50,9 @@ class Checkpoint:
         scale: float = self.vae.config.scaling_factor
         return scale
 
-    @torch.no_grad()
-    def encode_text(self, prompts: list[str]) -> Tensor:
-        """Prompts to text states (B, N, D); N is 77 where no prompt has more than 75 tokens.
-
-        A longer prompt has 77 for every 75 tokens. Shorter ones beside it are repeated, which changes nothing.
-        """
-        each = [self._states(prompt) for prompt in prompts]
-        length = lcm(*(states.shape[1] for states in each))
-        return torch.cat([states.repeat(1, length // states.shape[1], 1) for states in each])
-
-    def _states(self, prompt: str) -> Tensor:
-        tokens = tokenize(prompt).to(self.text_encoder.device)
-        states: Tensor = self.text_encoder(tokens).last_hidden_state
-        return states.flatten(0, 1)[None]
+    def encode_text(self, prompts: Sequence[str]) -> Text:
+        """Prompts as :func:`.text.encode_prompts` encodes them."""
+        return encode_prompts(self.text_encoders, prompts)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -88,10 +79,10 @@ def load_checkpoint(
     """Load a checkpoint in LDM's or diffusers' names, a safetensors file or a pickle, on the CPU, for inference.
 
     Args:
-        path: of the file with UNet, text encoder and VAE.
-        loras: files of LoRAs for UNet and text encoder with their strengths, merged into weights of ``dtype``.
+        path: of the file with UNet, text encoders and VAE.
+        loras: files of LoRAs for UNet and text encoders with their strengths, merged into weights of ``dtype``.
         vae: a file whose autoencoder takes the place of the checkpoint's.
-        dtype: of UNet and text encoder. The autoencoder is kept in fp32, which its decoder needs for large values.
+        dtype: of UNet and text encoders. The autoencoder is kept in fp32, which its decoder needs for large values.
 
     Raises:
         WeightsError: a file cannot be read, lacks something, or is of another family; the message names it.
@@ -99,43 +90,66 @@ def load_checkpoint(
     state = load_state_dict(path)
     with _naming(path):
         config = read_unet_config(state)
-        unet, text = unet_tensors(state, "diffusers", config), text_tensors(state)
-        _check_values(unet | text)
+        tensors = {"unet": unet_tensors(state, "diffusers", config), "text": text_tensors(state)}
+        if config.pooled_channels is not None:
+            tensors["text_2"] = second_text_tensors(state)
+        _check_values(tensors.values())
     with _naming(vae or path):
-        autoencoder = build_vae(load_state_dict(vae) if vae else state)
+        scale = SD15_SCALE if config.pooled_channels is None else SDXL_SCALE
+        autoencoder = build_vae(load_state_dict(vae) if vae else state, scale)
     prediction = "v_prediction" if V_PREDICTION in state else "epsilon"
     del state
-    unet, text = ({name: t.to(dtype) for name, t in tensors.items()} for tensors in (unet, text))
-    unet, text = merge_loras(unet, text, config, loras or {})
+    cast = {network: {name: t.to(dtype) for name, t in own.items()} for network, own in tensors.items()}
+    unet, *texts = merge_loras(cast, config, loras or {}).values()
     with _naming(path):
-        networks = (build_unet(config, unet), autoencoder.float(), build_text_encoder(text))
-    for network in networks:
+        built, encoders = build_unet(config, unet), tuple(map(build_text_encoder, texts))
+    for network in (built, autoencoder.float(), *encoders):
         network.eval().requires_grad_(False)
-    return Checkpoint(*networks, prediction)
+    return Checkpoint(built, autoencoder, encoders, prediction)
 
 
 def build_unet(config: UNetConfig, weights: StateDict) -> UNet2DConditionModel:
-    """A UNet of the Stable Diffusion 1.5 type with ``weights`` in diffusers' names as its own.
+    """A UNet of Stable Diffusion 1.5's or SDXL's type with ``weights`` in diffusers' names as its own.
 
     Raises:
         WeightsError: a weight is missing or has another shape.
     """
+    return fill(empty_unet(config), weights, "UNet")
+
+
+def empty_unet(config: UNetConfig) -> UNet2DConditionModel:
+    """A UNet of Stable Diffusion 1.5's or SDXL's type on the meta device."""
     kinds = ["CrossAttn" if attention else "" for attention in config.attention]
     with torch.device("meta"):
-        unet = UNet2DConditionModel(
+        return UNet2DConditionModel(
             in_channels=config.in_channels,
             block_out_channels=config.block_out_channels,
             layers_per_block=config.layers_per_block,
             down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),
             up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
             cross_attention_dim=config.cross_attention_dim,
-            attention_head_dim=config.num_heads,  # diffusers reads this as the number of heads
+            attention_head_dim=config.num_heads or _heads_of_levels(config),  # diffusers means the number of heads
+            **{} if config.pooled_channels is None else _of_sdxl(config),
         )
-    return fill(unet, weights, "UNet")
 
 
-def _check_values(tensors: StateDict) -> None:
-    for name, tensor in tensors.items():
+def _heads_of_levels(config: UNetConfig) -> tuple[int, ...]:
+    assert config.head_channels is not None
+    return tuple(max(1, width // config.head_channels) for width in config.block_out_channels)
+
+
+def _of_sdxl(config: UNetConfig) -> dict[str, Any]:
+    return {
+        "transformer_layers_per_block": config.depths,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": SIZE_CHANNELS,
+        "projection_class_embeddings_input_dim": config.pooled_channels,
+    }
+
+
+def _check_values(networks: Iterable[StateDict]) -> None:
+    for name, tensor in chain.from_iterable(network.items() for network in networks):
         if not is_finite(tensor):
             raise WeightsError(f"{printable(name)} has NaN or infinite values, of which a model makes black frames")
 

@@ -114,7 +114,7 @@ class GuidedDenoiser:
 
     def _predict(self, latents: Tensor, step: int, branches: Sequence[Branch]) -> Tensor:
         """Clean latents (B, C, F, H, W) for ``latents`` (1, C, F, H, W) with the text of each of B branches."""
-        texts, added = self.prompts.conditions(branches)
+        texts, added = self.prompts.conditions(branches, latents)
         rows = fold_frames(latents).repeat(len(texts), 1, 1, 1)
         output = self.injection.unet(rows, self.timesteps[step], texts, return_dict=False, **added)[0]
         return self.schedule.denoised(latents, unfold_frames(output, latents.shape[2]), step)

@@ -16,13 +16,13 @@ from torch.utils.hooks import RemovableHandle
 
 from ...modules.i2v_adapter import I2VAdapter
 from ...modules.image_prompt import ImageTokenAdapter, ImageTokenAttention
+from ...modules.layers import pooled_with_sizes
 from ...modules.motion import MotionModule
 from ...sampling.guidance import softened_tokens
 from ...sampling.strength import size_of
 from ...shapes import fold_frames, unfold_frames
 from ...sites import Site
 from .injection import Injection
-from .unet import pooled_with_sizes
 
 
 def hook_motion(layer: nn.Module, site: Site, motion: MotionModule, injection: Injection) -> Iterator[RemovableHandle]:

@@ -18,7 +18,7 @@ from ...modules.image_prompt import ImageTokenAdapter, Resampler
 from ...weights import I2V_ADAPTER, IMAGE_TOKENS, MOTION_MODULE, RESAMPLER, RETENTION, has_motion_module, load
 from .checkpoint import Checkpoint, load_checkpoint
 from .injection import Parts
-from .settings import Prompts, animatediff_scheduler
+from .settings import Pooled, Prompts, animatediff_scheduler
 from .vision import load_vision, see
 
 
@@ -27,7 +27,7 @@ class ModelFiles:
     """The files of a model; what is not given is left out.
 
     Attributes:
-        checkpoint: of the Stable Diffusion 1.5 type, in one file.
+        checkpoint: Stable Diffusion 1.5, SDXL, or a model made from one of them, in one file.
         motion_module: AnimateDiff's, or one of our own. A retention branch's file may have one inside.
         i2v_adapter: of arXiv 2312.16693.
         retention: the frame retention branch of arXiv 2312.03018.
@@ -35,7 +35,7 @@ class ModelFiles:
         projections: a file with the content adapter's projections, where they are not in its own.
         clip_vision: CLIP's image encoder ViT-H.
         vae: takes the place of the checkpoint's.
-        loras: for UNet and text encoder, with their strengths.
+        loras: for UNet and text encoders, with their strengths.
     """
 
     checkpoint: Path
@@ -58,8 +58,8 @@ class ContentAdapter:
 
 
 @dataclass(frozen=True)
-class SD15Model:
-    """A model of the Stable Diffusion 1.5 type with its parts; a :class:`~.pipeline.VideoModel`.
+class CheckpointModel:
+    """A model of Stable Diffusion 1.5 or SDXL with its parts; a :class:`~.pipeline.VideoModel`.
 
     Attributes:
         device: where clips are computed.
@@ -103,15 +103,16 @@ class SD15Model:
 
     def prompts(self, prompt: str, negative: str, features: ImageFeatures | None) -> Prompts:
         """Text states of both prompts; behind them the tokens of the image, and those of no image."""
-        with self._there(self.checkpoint.text_encoder):
-            text, none = self.checkpoint.encode_text([prompt, negative]).chunk(2)
+        with self._there(*self.checkpoint.text_encoders):
+            states, pooled = self.checkpoint.encode_text([prompt, negative])
+        (text, none), of_sdxl = states.chunk(2), None if pooled is None else Pooled(*pooled.chunk(2))
         if self.content is None or self.parts.image_tokens is None:
-            return Prompts(text, none)
+            return Prompts(text, none, of_sdxl)
         if features is None:
             raise FirstFrameError("the content adapter needs a reference with features: make it with reference_of")
         with self._there(self.content.resampler), torch.no_grad():
             image, null = (self.content.resampler(one.to(self.device)) for one in (features.image, features.null))
-        return Prompts(torch.cat([text, image.to(text)], dim=1), torch.cat([none, null.to(none)], dim=1))
+        return Prompts(torch.cat([text, image.to(text)], dim=1), torch.cat([none, null.to(none)], dim=1), of_sdxl)
 
     def features(self, image: Tensor) -> ImageFeatures | None:
         """What the image encoder sees in an image (1, 3, H, W) in [0, 1]."""
@@ -147,7 +148,7 @@ def load_model(
     *,
     dtype: torch.dtype | None = None,
     offload: bool = False,
-) -> SD15Model:
+) -> CheckpointModel:
     """Load a model from its files; nothing is downloaded.
 
     Args:
@@ -155,7 +156,7 @@ def load_model(
         device: where clips are computed.
         dtype: of UNet, parts and text encoder; by default fp16 on CUDA and fp32 elsewhere. VAE and image encoder are
             kept in fp32.
-        offload: see :class:`SD15Model`.
+        offload: see :class:`CheckpointModel`.
 
     Raises:
         WeightsError: a file cannot be read, or is not what it is given for.
@@ -171,7 +172,7 @@ def load_model(
         _projections(files, dtype),
         load(RETENTION, files.retention, dtype=dtype) if files.retention else None,
     )
-    model = SD15Model(checkpoint, parts, _content(files), device, offload)
+    model = CheckpointModel(checkpoint, parts, _content(files), device, offload)
     for part in model.attached:
         part.eval().requires_grad_(False)
     return model

@@ -11,6 +11,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from ...errors import FirstFrameError, FramesError, check_finite
+from ...modules.layers import whole_image
 from ...modules.motion import BetasName
 from ...sampling.guidance import SAME_IMAGE, Branch, DualGuidance, LowPass
 from ...sampling.prior import check_knobs
@@ -27,12 +28,12 @@ class Pooled:
     Attributes:
         text, negative: pooled embeddings of prompt and negative prompt, (1, P).
         sizes: (1, 6): height and width of the original image, top and left of the crop, height and width of the
-            result, in pixels. All prompts have the same.
+            result, in pixels. All prompts have the same. None is the clip's own size, as ComfyUI has it.
     """
 
     text: Tensor
     negative: Tensor
-    sizes: Tensor
+    sizes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,19 @@ class Prompts:
     negative: Tensor
     pooled: Pooled | None = None
 
-    def conditions(self, branches: Sequence[Branch]) -> tuple[Tensor, dict[str, Any]]:
-        """Text (B, N, D) and further arguments of the UNet for B branches of guidance: only "full" has the prompt."""
+    def conditions(self, branches: Sequence[Branch], latents: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Text (B, N, D) and further arguments of the UNet for B branches of guidance: only "full" has the prompt.
+
+        ``latents`` (..., h, w) tell the sizes where these are not given.
+        """
         texts = [self.text if branch == "full" else self.negative for branch in branches]
         if self.pooled is None:
             return torch.cat(texts), {}
         pooled = [self.pooled.text if branch == "full" else self.pooled.negative for branch in branches]
-        sizes = self.pooled.sizes.expand(len(branches), -1)
+        sizes = self.pooled.sizes
+        if sizes is None:
+            sizes = whole_image(8 * latents.shape[-2], 8 * latents.shape[-1], 1, latents.device)
+        sizes = sizes.expand(len(branches), -1)
         return torch.cat(texts), {"added_cond_kwargs": {"text_embeds": torch.cat(pooled), "time_ids": sizes}}
 
 

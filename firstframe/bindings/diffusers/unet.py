@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
+from torch import nn
 
 from ...errors import ModelMismatchError
-from ...modules.layers import timestep_embedding
 from ...sites import Site, UNetConfig
-
-SIZE_CHANNELS = 256
 
 
 def unet_config(unet: UNet2DConditionModel) -> UNetConfig:
@@ -74,9 +70,3 @@ def transformer_block(unet: UNet2DConditionModel, site: Site) -> nn.Module:
     """The block with ``attn1`` (self-attention) and ``attn2`` (text cross-attention) at ``site``."""
     block: nn.Module = unet.get_submodule(site.diffusers_transformer)
     return block
-
-
-def pooled_with_sizes(pooled: Tensor, sizes: Tensor) -> Tensor:
-    """What SDXL's UNet embeds beside the timestep: pooled text (B, P) and image sizes (B, 6) to (B, P + 1536)."""
-    embedded = timestep_embedding(sizes.flatten(), SIZE_CHANNELS).reshape(len(sizes), -1)
-    return torch.cat([pooled, embedded.to(pooled)], dim=-1)

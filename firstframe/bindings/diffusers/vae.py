@@ -1,4 +1,4 @@
-"""Autoencoders of Stable Diffusion 1.5 from a file's tensors: KL (arXiv 2112.10752) and TAESD."""
+"""Autoencoders of Stable Diffusion 1.5 and SDXL from a file's tensors: KL (arXiv 2112.10752) and TAESD."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from ...errors import WeightsError
 from .filling import fill
 
-KL_SCALE = 0.18215
+SD15_SCALE, SDXL_SCALE = 0.18215, 0.13025
 Autoencoder: TypeAlias = "AutoencoderKL | AutoencoderTiny"
 
 _PREFIXES = ("first_stage_model.", "vae.")
@@ -22,10 +22,10 @@ _FORMER_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "
 _TAESD = re.compile(r"taesd_(encoder|decoder)\.(\d+)\.(.+)")
 
 
-def build_vae(state: Mapping[str, Tensor]) -> Autoencoder:
+def build_vae(state: Mapping[str, Tensor], scale: float = SD15_SCALE) -> Autoencoder:
     """The autoencoder in ``state``, a checkpoint's or a file's of its own, in the names of LDM, diffusers or TAESD.
 
-    Its ``config.scaling_factor`` times its latents are the UNet's.
+    Its ``config.scaling_factor`` times its latents are the UNet's: ``scale``, and 1 for TAESD.
 
     Raises:
         WeightsError: there is none.
@@ -41,10 +41,10 @@ def build_vae(state: Mapping[str, Tensor]) -> Autoencoder:
         levels = _count(own, "encoder.down.{}.block.0.conv1.weight")
         own = convert_ldm_vae_checkpoint(own, {"down_block_types": range(levels), "up_block_types": range(levels)})
     own = {_present_name(name): _linear(name, tensor) for name, tensor in own.items()}
-    return _filled(AutoencoderKL, _kl_config(own), own)
+    return _filled(AutoencoderKL, _kl_config(own, scale), own)
 
 
-def _kl_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _kl_config(state: Mapping[str, Tensor], scale: float) -> dict[str, Any]:
     name = "encoder.down_blocks.{}.resnets.0.conv1.weight"
     widths = tuple(state[name.format(level)].shape[0] for level in range(_count(state, name)))
     return {
@@ -53,7 +53,7 @@ def _kl_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "down_block_types": ("DownEncoderBlock2D",) * len(widths),
         "up_block_types": ("UpDecoderBlock2D",) * len(widths),
         "latent_channels": state["decoder.conv_in.weight"].shape[1],
-        "scaling_factor": KL_SCALE,
+        "scaling_factor": scale,
     }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...modules.text import Text
 from .cache import Cache
 from .plan import Sample
 
@@ -19,23 +20,33 @@ class Batch(NamedTuple):
 
     Attributes:
         latents: (B, C, F, h, w) in the UNet's scale.
-        text: states of the captions, (B, N, D).
+        text: of the captions.
         images: frame 0 of each clip, (B, 3, 8h, 8w) in [0, 1].
+        features: what CLIP sees in it, (B, N, D), for a content adapter.
     """
 
     latents: Tensor
-    text: Tensor
+    text: Text
     images: Tensor
+    features: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        moved = (content if content is None else content.to(device, non_blocking=True) for content in self)
+        return Batch(*moved)  # type: ignore[arg-type]
 
 
 def batch_of(cache: Cache, samples: Sequence[Sample]) -> Batch:
     """Samples of one bucket as a batch."""
-    latents, text, images = zip(*map(cache.load, samples), strict=True)
-    return Batch(torch.stack(latents), torch.stack(text), torch.stack(images).float() / 255)
+    latents, text, images, features = zip(*map(cache.load, samples), strict=True)
+    seen = None if features[0] is None else torch.stack(features)
+    return Batch(torch.stack(latents), joined(text), torch.stack(images).float() / 255, seen)
+
+
+def joined(texts: Iterable[Text]) -> Text:
+    """Texts of one model as one."""
+    states, pooled = zip(*texts, strict=True)
+    return Text(torch.cat(states), None if pooled[0] is None else torch.cat(pooled))
 
 
 class Batches:

@@ -40,12 +40,14 @@ class ModelTable(Table):
     """The frozen base, and files to continue from.
 
     Attributes:
-        checkpoint: a Stable Diffusion 1.5 checkpoint in one file, or "tiny", the model that ships.
-        motion_module: AnimateDiff v1, v2 or v3; the tiny model has its own.
+        checkpoint: Stable Diffusion 1.5 or SDXL in one file, or "tiny", the model that ships.
+        motion_module: AnimateDiff's or Hotshot-XL's; the tiny model has its own.
         vae: an autoencoder in place of the checkpoint's.
         loras: merged into the base.
         i2v_adapter: to continue training, or, for a retention branch, an adapter that half of the batches have beside.
         retention: a branch to continue training.
+        content_adapter: IP-Adapter Plus or one of your own, to continue training.
+        clip_vision: CLIP's image encoder, which a content adapter needs.
     """
 
     checkpoint: File
@@ -54,11 +56,13 @@ class ModelTable(Table):
     loras: tuple[LoraFile, ...] = ()
     i2v_adapter: File | None = None
     retention: File | None = None
+    content_adapter: File | None = None
+    clip_vision: File | None = None
 
     @model_validator(mode="after")
     def _motion_is_known(self) -> ModelTable:
         if str(self.checkpoint) != TINY and self.motion_module is None:
-            raise ValueError("motion_module is missing: a Stable Diffusion 1.5 checkpoint knows single images only")
+            raise ValueError("motion_module is missing: a checkpoint knows single images only")
         return self
 
 
@@ -133,12 +137,13 @@ class TrainTable(Table):
         gradient_accumulation_steps: batches for each optimiser step.
         learning_rate, lr_scheduler, lr_warmup_steps: constant, or falling to zero along a cosine.
         optimizer_type: "adamw8bit" needs bitsandbytes.
+        adam_beta2: decay of the second moment.
         max_grad_norm: gradients are scaled down to it; 0 leaves them.
         ema_decay: of averaged weights, which are saved in place of the last ones; 0 for none.
         mixed_precision: of the forward pass; the frozen base is stored in it, too.
         gradient_checkpointing: activations are computed twice and not stored.
         seed: all draws follow from it.
-        save_every_n_steps: checkpoints, from which ``--resume`` goes on.
+        save_every_n_steps, checkpoint_every_n_minutes: checkpoints, from which ``--resume`` goes on.
         log_every_n_steps: steps to a line of the log.
         log_with: besides log.jsonl.
         temporal: train the base's motion module with the retention branch (DreamVideo), saved in the same file.
@@ -161,12 +166,14 @@ class TrainTable(Table):
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 0
     optimizer_type: Literal["adamw", "adamw8bit"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     gradient_checkpointing: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
     save_every_n_steps: Positive = 250
+    checkpoint_every_n_minutes: Annotated[float, Field(ge=0)] | None = None
     log_every_n_steps: Positive = 10
     log_with: Literal["none", "tensorboard", "wandb"] = "none"
     temporal: bool = False

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from firstframe.clips.video import write_clip
+from firstframe.modules.text import Text
 from firstframe.training.clips.batches import Batches
 from firstframe.training.clips.buckets import Size
 from firstframe.training.clips.cache import Cache
@@ -30,9 +31,9 @@ class Counting:
         self.images.append(len(images))
         return torch.nn.functional.avg_pool2d(images, 8)
 
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+    def encode_text(self, prompts: Sequence[str]) -> Text:
         self.prompts += prompts
-        return torch.tensor([[[float(len(prompt))]] for prompt in prompts])
+        return Text(torch.tensor([[[float(len(prompt))]] for prompt in prompts]))
 
 
 @pytest.fixture
@@ -57,8 +58,8 @@ def test_what_was_encoded_is_found_again(tmp_path: Path, samples: list[Sample]) 
         expected = (torch.tensor(sample.frames) * 20 + 40 * int(sample.source.name)) / 255
         torch.testing.assert_close(encoded.latents[0, :, 0, 0], expected, atol=2e-3, rtol=0)
         assert encoded.image.shape == (3, sample.size.height, sample.size.width)
-        assert encoded.text.item() == len(sample.source.caption)
-    assert cache.text("").item() == 0
+        assert encoded.text.states.item() == len(sample.source.caption)
+    assert cache.text("").states.item() == 0
 
 
 def test_nothing_is_encoded_twice(tmp_path: Path, samples: list[Sample]) -> None:
