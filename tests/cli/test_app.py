@@ -178,8 +178,7 @@ def test_no_image(run, tmp_path):
 def test_measure(run, tmp_path, monkeypatch):
     from firstframe.experiments.catalogue import PRIOR_REPORT
 
-    (knobs,) = PRIOR_REPORT.experiments
-    few = replace(PRIOR_REPORT, experiments=[replace(knobs, cases=knobs.cases[:2])])
+    few = replace(PRIOR_REPORT, experiments=[replace(one, cases=one.cases[:2]) for one in PRIOR_REPORT.experiments])
     monkeypatch.setattr("firstframe.experiments.catalogue.PRIOR_REPORT", few)
     result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--report", tmp_path / "report")
     assert result.exit_code == 0, result.output
