@@ -1,50 +1,67 @@
 """Drift over several clips: the image alone handed over, against latents that overlap.
 
-    python benchmarks/overlap.py [--clips 4] [--overlap 4] [--steps 10]
+    python benchmarks/overlap.py [--images 4] [--clips 4] [--overlap 4] [--steps 10]
 
-Animates the example image with the tiny model, clip after clip, and compares the last clip with the image. Writes the
-frames of both ways under each other to report/overlap.png.
+Animates rendered images with the tiny model, clip after clip, and compares the last clip with the image. Writes the
+means of both ways, and the frames of the first image under each other to report/overlap.png.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from firstframe.tiny.pipeline import (
-    ADAPTER,
+from kornia.color import rgb_to_lab
+from PIL import Image
+from torch import Tensor
+
+from firstframe.bindings.diffusers import SamplingSettings
+from firstframe.bindings.diffusers.pipeline import (
     animate_sequence,
     continue_sequence,
     reference_of,
     sample_clip,
     sample_latents,
 )
-from kornia.color import rgb_to_lab
-from PIL import Image
-from torch import Tensor
-
-from firstframe.bindings.diffusers import SamplingSettings
 from firstframe.clips.metrics.image import ssim
-from firstframe.clips.reference import Reference, prepare_image
+from firstframe.clips.reference import Reference
 from firstframe.sampling.prior import MOTION
-from firstframe.tiny.config import SIZE
 from firstframe.tiny.model import TinyModel, load_tiny
+from firstframe.tiny.scenes.target import Target, action_targets
 
 ROOT = Path(__file__).resolve().parents[1]
 DIRECTIONS = ("right", "down", "left", "up")
 FRAMES = 16
 
 
-def animated(model: TinyModel, image: Tensor, prompt: str, settings: SamplingSettings) -> Tensor:
-    """Frames of a clip that starts with an image."""
-    return sample_clip(model, prompt, settings, reference_of(model, image))
+def prompts_of(target: Target, clips: int) -> list[str]:
+    """A sentence for each clip: the object goes round."""
+    around = [replace(target.scene, direction=direction, speed="slowly") for direction in DIRECTIONS]
+    return [around[clip % len(around)].caption for clip in range(clips)]
 
 
-def sampled(model: TinyModel, reference: Reference, prompt: str, settings: SamplingSettings) -> Tensor:
-    """Latents of a clip that starts from a reference."""
-    return sample_latents(model, prompt, settings, reference, ADAPTER, "", None)
+def with_image(model: TinyModel, image: Tensor, prompts: list[str], settings: SamplingSettings) -> Tensor:
+    """Each clip starts with the last image of the one before."""
+
+    def animated(image: Tensor, prompt: str, own: SamplingSettings) -> Tensor:
+        return sample_clip(model, prompt, own, reference_of(model, image))
+
+    return animate_sequence(animated, image, prompts, settings)
+
+
+def with_latents(
+    model: TinyModel, image: Tensor, prompts: list[str], settings: SamplingSettings, overlap: int
+) -> Tensor:
+    """Each clip starts with the last ``overlap`` latents of the one before."""
+
+    def sampled(reference: Reference, prompt: str, own: SamplingSettings) -> Tensor:
+        return sample_latents(model, prompt, own, reference)
+
+    return continue_sequence(model, sampled, reference_of(model, image), prompts, settings, overlap)
 
 
 def drift(frames: Tensor, image: Tensor, new: int) -> dict[str, float]:
@@ -69,23 +86,31 @@ def drift(frames: Tensor, image: Tensor, new: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("clips", 4), ("overlap", 4), ("steps", 10)):
+    for name, default in (("images", 4), ("clips", 4), ("overlap", 4), ("steps", 10)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     model, prior = load_tiny(), MOTION["balanced"]
-    settings = SamplingSettings(FRAMES, options.steps, 2.0, 0, prior.keep_probability, prior.start_time)
-    image = prepare_image(ROOT / "firstframe" / "tiny" / "example.png", SIZE, SIZE)
-    prompts = [f"a yellow star moves {DIRECTIONS[n % 4]} slowly, still camera" for n in range(options.clips)]
-    alone = animate_sequence(partial(animated, model), image, prompts, settings)
-    latents = partial(sampled, model)
-    overlapping = continue_sequence(model, latents, reference_of(model, image), prompts, settings, options.overlap)
-    shown = []
-    for name, frames, new in (("image", alone, FRAMES - 1), ("latents", overlapping, FRAMES - options.overlap)):
-        numbers = drift(frames, image[0].movedim(0, -1), new)
-        print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in numbers.values()) + " |", flush=True)
-        shown.append(torch.cat([*frames[torch.linspace(0, len(frames) - 1, 12).long()]], dim=1))
-    (ROOT / "report").mkdir(exist_ok=True)
-    Image.fromarray((torch.cat(shown) * 255).byte().numpy()).save(ROOT / "report" / "overlap.png")
+    settings = SamplingSettings(
+        FRAMES, options.steps, 2.0, 0, prior.keep_probability, prior.start_time, scale_blur=True
+    )
+    ways: dict[str, tuple[Callable[..., Tensor], int]] = {
+        "image": (with_image, FRAMES - 1),
+        "latents": (partial(with_latents, overlap=options.overlap), FRAMES - options.overlap),
+    }
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    for number, (target, *_) in enumerate(action_targets(options.images, 0, FRAMES)):
+        shown = []
+        for name, (made, new) in ways.items():
+            frames = made(model, target.image, prompts_of(target, options.clips), settings)
+            found[name].append(drift(frames, target.frames[0], new))
+            shown.append(torch.cat([*frames[torch.linspace(0, len(frames) - 1, 12).long()]], dim=1))
+        if number == 0:
+            (ROOT / "report").mkdir(exist_ok=True)
+            Image.fromarray((torch.cat(shown) * 255).byte().numpy()).save(ROOT / "report" / "overlap.png")
+    print("| handed over | " + " | ".join(found["image"][0]) + " |", flush=True)
+    for name, numbers in found.items():
+        means = {key: sum(one[key] for one in numbers) / len(numbers) for key in numbers[0]}
+        print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in means.values()) + " |")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,10 @@ class ApplyAdapter(io.ComfyNode):
                 types.Strengths.Input(
                     "strengths",
                     optional=True,
-                    tooltip="From Strength over Time and Space. Factors on strength; without them it is even.",
+                    tooltip=(
+                        "From Strength over Time and Space: factors on strength. Without them, strength is the same "
+                        "everywhere."
+                    ),
                 ),
                 *low_pass_inputs("More motion: share of the image's resolution that the early steps attend to."),
                 io.Boolean.Input(

@@ -27,7 +27,10 @@ class ColorMatch(io.ComfyNode):
                 io.Boolean.Input(
                     "official",
                     default=False,
-                    tooltip="Off: right. On: as in the released I2V-Adapter code, which swaps red and blue on the way.",
+                    tooltip=(
+                        "Off: correct colours. On: the result of the released I2V-Adapter code, which swaps red and "
+                        "blue."
+                    ),
                 ),
             ],
             outputs=[io.Image.Output(display_name="IMAGE")],

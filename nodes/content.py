@@ -40,7 +40,7 @@ class LoadContentAdapter(io.ComfyNode):
                     options=[SAME_FILE, *others],
                     default=SAME_FILE,
                     tooltip=(
-                        "Where the UNet's half of it is. The official I2V-Adapter has its own, in "
+                        "The file with the UNet's half of the adapter. The official I2V-Adapter has its own, in "
                         "animatediff_v15_v1_ipplus.pth in models/animatediff_models."
                     ),
                 ),
@@ -91,7 +91,7 @@ class ApplyContentAdapter(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.01,
-                    tooltip="How much it counts next to the text, as a factor. 1 is as trained; 0 is off.",
+                    tooltip="Strength of the image next to the text, as a factor. 1 is as trained; 0 is off.",
                 ),
             ],
             outputs=[

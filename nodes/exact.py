@@ -21,8 +21,8 @@ class ExactFirstFrame(io.ComfyNode):
             category="FirstFrame/video",
             **search_aliases("exact image", "restore detail", "first frame", "VAE loss", "sharpen"),
             description=(
-                "Makes frame 0 the image itself, pixel for pixel, and gives the detail that the VAE lost back to the "
-                "next frames, where nothing has moved yet."
+                "Makes frame 0 the image itself, pixel for pixel. In the next frames, restores the detail that the "
+                "VAE lost, wherever nothing has moved yet."
             ),
             inputs=[
                 io.Image.Input("images", tooltip="The frames of a video, from VAE Decode."),

@@ -26,8 +26,8 @@ class ExtendClip(io.ComfyNode):
             category=CATEGORY,
             **search_aliases("last frame", "continue video", "longer video", "extend video"),
             description=(
-                "Takes the image for the next clip from the end of this one. Encode it as the next reference, and "
-                "join what comes out with the clip."
+                "Takes the image for the next clip from the end of this one. Encode it as the next reference, then "
+                "join the new clip to this one."
             ),
             inputs=[
                 clip_input("images", "The frames of a finished clip, or a VIDEO."),
@@ -44,7 +44,7 @@ class ExtendClip(io.ComfyNode):
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="The latents of the same clip, from the sampler. Needed for the output reference alone.",
+                    tooltip="The latents of the same clip, from the sampler. Needed only for the output reference.",
                 ),
                 io.Int.Input(
                     "overlap",
@@ -54,7 +54,7 @@ class ExtendClip(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "How many last frames the next clip begins with, as latents: nothing is lost in between, and "
-                        "the motion goes on. Give Join Clips the same number. For the output reference alone."
+                        "the motion goes on. Give Join Clips the same number. Affects only the output reference."
                     ),
                 ),
                 io.Boolean.Input(
@@ -62,8 +62,8 @@ class ExtendClip(io.ComfyNode):
                     default=True,
                     optional=True,
                     tooltip=(
-                        "Take the drift of colours and contrast since the clip's first frame out of the latents that "
-                        "are handed over. Off: as they are. For the output reference alone."
+                        "Undo the drift of colours and contrast since the clip's first frame in the latents that the "
+                        "next clip gets. Off: pass them on unchanged. Affects only the output reference."
                     ),
                 ),
             ],
@@ -71,7 +71,8 @@ class ExtendClip(io.ComfyNode):
                 io.Image.Output(display_name="picture"),
                 io.Image.Output(display_name="clip"),
                 types.Reference.Output(
-                    display_name="reference", tooltip="What the next clip starts from, in place of Encode Reference."
+                    display_name="reference",
+                    tooltip=("What the next clip starts from, in place of Encode Reference Image."),
                 ),
             ],
         )
@@ -101,7 +102,7 @@ class JoinClips(io.ComfyNode):
             category=CATEGORY,
             **search_aliases("concatenate", "combine videos", "merge clips", "append"),
             description=(
-                "Puts a clip behind the one whose last frame it starts with. The frame that both have is kept once."
+                "Appends a clip to the one whose last frame it starts with. The frame that both share appears once."
             ),
             inputs=[
                 clip_input("first", "The clip from Extend Clip."),
@@ -109,7 +110,9 @@ class JoinClips(io.ComfyNode):
                 io.Boolean.Input(
                     "match_colors",
                     default=True,
-                    tooltip="Hold the colours of the second clip to the frame where they meet. Off: as they are.",
+                    tooltip=(
+                        "Match the colours of the second clip to the frame where they meet. Off: leave them unchanged."
+                    ),
                 ),
                 io.Int.Input(
                     "overlap",
@@ -118,10 +121,9 @@ class JoinClips(io.ComfyNode):
                     max=64,
                     optional=True,
                     tooltip=(
-                        "How many frames both clips have, if the second was made from the reference of Extend Clip: "
-                        "they are blended, and the second clip gets the colours of the very first frame, by one "
-                        "transform for the whole clip. 0: the second clip was made from the image; the frame that "
-                        "both have is kept once."
+                        "How many frames the clips share, if the second was made from the reference of Extend Clip. "
+                        "They are blended, and all frames get the colours of the very first one. 0: the second clip "
+                        "was made from the image, and the frame that both share appears once."
                     ),
                 ),
             ],

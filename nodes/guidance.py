@@ -33,8 +33,8 @@ class DualCFGGuider(io.ComfyNode):
                 io.Model.Input(
                     "model",
                     tooltip=(
-                        "A model with adapter, or without one where a retention branch is used; or one of ComfyUI's "
-                        "image-to-video models (Wan, HunyuanVideo, LTX, Cosmos)."
+                        "A model with an I2V adapter, or without one if you use a retention branch; or one of "
+                        "ComfyUI's image-to-video models (Wan, HunyuanVideo, LTX, Cosmos)."
                     ),
                 ),
                 io.Conditioning.Input("positive", tooltip="The prompt."),

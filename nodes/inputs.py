@@ -72,7 +72,9 @@ def blur_inputs() -> list[io.Input]:
             **advanced(),
             tooltip="Standard deviation of the blur in latent pixels. 18 as published; near 0 blurs nothing.",
         ),
-        seed_input("Which parts are kept. The sampler's seed draws the noise; both may be the same number."),
+        seed_input(
+            "Chooses which parts are kept. It may be the same number as the sampler's seed, which draws the noise."
+        ),
     ]
 
 
@@ -118,8 +120,8 @@ def refinement_inputs() -> list[io.Input]:
             max=1.0,
             step=0.01,
             tooltip=(
-                "Share of the guidance that is kept along the prediction (APG): that part brightens and saturates. "
-                "1 keeps all; 0 takes it away."
+                "Share of the guidance along the prediction that is kept (APG). That part brightens and saturates. 1 "
+                "keeps all of it; 0 removes it."
             ),
         ),
         io.Float.Input(
@@ -166,7 +168,9 @@ def motion_input() -> io.Input:
         options=[CUSTOM, *NAMED],
         default=CUSTOM,
         optional=True,
-        tooltip="How much moves. Sets start_time (t0) and keep_probability to its values; custom takes yours.",
+        tooltip=(
+            "How much moves. Each choice sets start_time (t0) and keep_probability (p); custom uses your own values."
+        ),
     )
 
 
@@ -179,6 +183,6 @@ def passes_input() -> io.Input:
         optional=True,
         tooltip=(
             "Passes of the model. Sets where the image scale and the text scale end; both start at 0. full: three "
-            "passes a step. economical: about two, nearly the same clip. custom takes your starts and ends."
+            "passes a step. economical: about two, nearly the same clip. custom: your own starts and ends."
         ),
     )

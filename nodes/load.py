@@ -32,9 +32,9 @@ class LoadTinyModel(io.ComfyNode):
             category=CATEGORY,
             **search_aliases("demo model", "example model", "test model", "CPU model"),
             description=(
-                "The small image-to-video model that ships with FirstFrame: needs no download and no GPU. It knows "
-                "moving shapes and sprites of 128x128 pixels, 16 frames, and nothing else of the world. Its motion "
-                "module is already applied."
+                "The small image-to-video model that ships with FirstFrame. It needs no download and no GPU. It knows "
+                "only moving shapes and sprites, in 16 frames of 128x128 pixels. Its motion module is already "
+                "applied."
             ),
             outputs=[
                 io.Model.Output(display_name="MODEL"),

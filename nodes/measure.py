@@ -29,16 +29,16 @@ class Measure(io.ComfyNode):
             category="FirstFrame/video",
             **search_aliases("metrics", "ssim", "optical flow", "flicker", "compare videos", "plot"),
             description=(
-                "Draws over the frames: likeness to the image, brightness and contrast against it, motion, and "
-                "flicker. A second video is drawn beside the first. Needs OpenCV and matplotlib in ComfyUI's Python."
+                "Plots, frame by frame, the likeness to the image, brightness and contrast against it, motion, and "
+                "flicker. You can compare two videos. Needs OpenCV and matplotlib in ComfyUI's Python."
             ),
             inputs=[
                 clip_input("images", "The frames of a video, or a VIDEO: 2 frames or more."),
                 io.Image.Input(
                     "picture",
                     tooltip=(
-                        "The image to compare with, best the IMAGE of Encode Reference Image. Where its size is "
-                        "not that of the frames it is resized, and what sticks out is cropped."
+                        "The image to compare with, preferably the IMAGE of Encode Reference Image. If it has another "
+                        "size than the frames, it is resized and cropped."
                     ),
                 ),
                 io.String.Input("name", default="video", tooltip="What the video is called in the plot."),
@@ -48,7 +48,7 @@ class Measure(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="plot", tooltip="Five drawings over the frames, side by side."),
+                io.Image.Output(display_name="plot", tooltip="Five plots over the frames, side by side."),
                 io.String.Output(
                     display_name="numbers", tooltip="All numbers of all frames as JSON, with their means."
                 ),

@@ -26,7 +26,12 @@ class ApplyMotionModule(io.ComfyNode):
             **search_aliases("AnimateDiff", "use AnimateDiff model", "text to video", "txt2vid"),
             description="Lets the images of a batch move as the frames of one clip.",
             inputs=[
-                io.Model.Input("model", tooltip="A Stable Diffusion 1.5 or SDXL model, as the motion module is for."),
+                io.Model.Input(
+                    "model",
+                    tooltip=(
+                        "A Stable Diffusion 1.5 or SDXL model. The motion module must be made for the same family."
+                    ),
+                ),
                 MotionModule.Input("motion_module", tooltip="From Load Motion Module."),
                 io.Float.Input(
                     "scale",
@@ -84,7 +89,9 @@ class MotionLoRA(io.ComfyNode):
                     min=-10.0,
                     max=10.0,
                     step=0.01,
-                    tooltip="How much of it, as a factor. 1 is as trained; 0 is off; below 0 reverses it.",
+                    tooltip=(
+                        "Strength of the LoRA, as a factor. 1 is as trained; 0 is off; below 0 reverses the movement."
+                    ),
                 ),
             ],
             outputs=[MotionModule.Output(display_name="MOTION_MODULE")],

@@ -32,7 +32,7 @@ class EncodeReference(io.ComfyNode):
             **search_aliases("reference image", "start image", "first frame", "init image", "首帧"),
             description="Resizes an image to the size of the video and encodes it as the first frame.",
             inputs=[
-                io.Image.Input("image", tooltip="One image. Transparent parts are laid over white."),
+                io.Image.Input("image", tooltip="One image. Transparent areas become white."),
                 io.Vae.Input("vae", tooltip="The VAE of the model that makes the video."),
                 io.Int.Input(
                     "width", default=512, min=64, max=4096, step=8, tooltip="Pixels, a multiple of 8. Tiny model: 128."
@@ -45,16 +45,16 @@ class EncodeReference(io.ComfyNode):
                     options=["cover", "contain", "stretch"],
                     default="cover",
                     tooltip=(
-                        "cover: fill the frame, crop what sticks out. contain: show all of the image, pad with "
-                        "black. stretch: change its proportions."
+                        "cover: fill the frame and crop the rest. contain: show the whole image and pad with black. "
+                        "stretch: change its proportions."
                     ),
                 ),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
                     tooltip=(
-                        "For the content adapter alone: CLIP ViT-H, from Load CLIP Vision. It uses the square in the "
-                        "middle."
+                        "Needed only for the content adapter: CLIP ViT-H, from Load CLIP Vision. It sees the central "
+                        "square of the image."
                     ),
                 ),
                 io.Combo.Input(
@@ -124,7 +124,9 @@ class AddImage(io.ComfyNode):
                 types.Reference.Input("reference", tooltip="From Encode Reference Image."),
                 io.Image.Input("image", tooltip="One image. It is fitted to the size of the first one."),
                 io.Vae.Input("vae", tooltip="The VAE of the model that makes the video."),
-                io.Int.Input("frame", default=-1, min=-1, max=4095, tooltip="Its number, from 0. -1 is the last one."),
+                io.Int.Input(
+                    "frame", default=-1, min=-1, max=4095, tooltip=("Frame number, from 0. -1 is the last frame.")
+                ),
                 io.Combo.Input(
                     "fit",
                     options=["cover", "contain", "stretch"],

@@ -67,8 +67,8 @@ class ApplyRetention(io.ComfyNode):
             category="FirstFrame/retention",
             **search_aliases("DreamVideo", "frame retention", "keep details", "reference ControlNet"),
             description=(
-                "Keeps the image's details in every frame, as a ControlNet keeps a pose. Other ControlNets may stand "
-                "before and after it."
+                "Keeps the image's details in every frame, as a ControlNet keeps a pose. You can chain other "
+                "ControlNets before or after it."
             ),
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The prompt."),
@@ -102,7 +102,10 @@ class ApplyRetention(io.ComfyNode):
                 types.Strengths.Input(
                     "strengths",
                     optional=True,
-                    tooltip="From Strength over Time and Space. Factors on strength; without them it is even.",
+                    tooltip=(
+                        "From Strength over Time and Space: factors on strength. Without them, strength is the same "
+                        "everywhere."
+                    ),
                 ),
             ],
             outputs=[

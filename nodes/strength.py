@@ -27,8 +27,8 @@ class StrengthOverTimeAndSpace(io.ComfyNode):
             category="FirstFrame/adapter",
             **search_aliases("strength schedule", "strength mask", "keyframe strength", "layer weights"),
             description=(
-                "Where and when the image holds: over the steps, over the frames, by detail, and inside of a mask. "
-                "For Apply I2V Adapter and Apply Retention Branch."
+                "Sets where and when the image is held: over the steps, over the frames, by level of detail, and "
+                "inside a mask. For Apply I2V Adapter and Apply Retention Branch."
             ),
             inputs=[
                 io.String.Input(
@@ -36,14 +36,15 @@ class StrengthOverTimeAndSpace(io.ComfyNode):
                     default="0: 1, 1: 1",
                     tooltip=(
                         "Factor over the noise schedule, 0 (all noise) to 1 (none), as points 'position: factor' with "
-                        "straight lines between them. '0: 1, 0.5: 0' lets go by the middle. 1 everywhere is neutral."
+                        "straight lines between them. '0: 1, 0.5: 0' releases the image by the middle. 1 everywhere "
+                        "is neutral."
                     ),
                 ),
                 io.String.Input(
                     "over_frames",
                     default="0: 1",
                     tooltip=(
-                        "Factor over the number of the frame, from 0, in the same form. '0: 1, 15: 0.5' loosens "
+                        "Factor over the frame number, from 0, in the same form. '0: 1, 15: 0.5' weakens the hold "
                         "towards the end of 16 frames. 1 everywhere is neutral."
                     ),
                 ),
@@ -55,7 +56,7 @@ class StrengthOverTimeAndSpace(io.ComfyNode):
                     "mask",
                     optional=True,
                     tooltip=(
-                        "Where the image must hold: white holds, black is free to move. One mask, or one for each "
+                        "Where the image is held: white is held, black is free to move. One mask, or one for each "
                         "frame; it is fitted to the video's size."
                     ),
                 ),

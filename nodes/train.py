@@ -42,14 +42,14 @@ def _inputs(name: str) -> list[io.Input]:
             min=1e-7,
             max=1.0,
             step=1e-7,
-            tooltip="Of AdamW. 0.0001 is the papers' rate.",
+            tooltip="Learning rate of AdamW. 0.0001 in the papers.",
         ),
         io.Int.Input(
             "frames",
             default=16,
             min=2,
             max=32,
-            tooltip="Frames that a step sees. Of longer clips, another part is taken each time.",
+            tooltip="Frames in each step. From a longer clip, a different part is taken each time.",
         ),
         io.Float.Input(
             "drop_text",
@@ -57,15 +57,24 @@ def _inputs(name: str) -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.01,
-            tooltip="Share of the steps without the text, for guidance. Needs empty_text. 0 is none.",
+            tooltip="Share of the steps that train without the text, for guidance. Needs empty_text. 0 is none.",
         ),
         io.Boolean.Input(
             "gradient_checkpointing",
             default=True,
-            tooltip="Compute activations twice in place of storing them: less memory, more time, the same result.",
+            tooltip="Compute activations twice instead of storing them: less memory, more time, the same result.",
         ),
-        io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, control_after_generate=False, tooltip="Of all draws."),
-        io.String.Input("file_name", default=name, tooltip="Of the file in models/firstframe. None is overwritten."),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFF,
+            control_after_generate=False,
+            tooltip=("Seed of all random draws."),
+        ),
+        io.String.Input(
+            "file_name", default=name, tooltip=("Name of the file in models/firstframe. No file is overwritten.")
+        ),
         io.Conditioning.Input("empty_text", optional=True, tooltip="An empty prompt, encoded: for drop_text."),
     ]
 
@@ -76,7 +85,7 @@ def _data() -> list[io.Input]:
             "model", tooltip="A Stable Diffusion 1.5 or SDXL model with a motion module applied. It stays as it is."
         ),
         io.Latent.Input(
-            "latents", tooltip="From Make Training Dataset, which got the frames of each clip (Get Video Components)."
+            "latents", tooltip="From Make Training Dataset, given the frames of each clip (Get Video Components)."
         ),
         io.Conditioning.Input("conditioning", tooltip="From Make Training Dataset: the caption of each clip."),
     ]
@@ -126,7 +135,7 @@ class TrainRetention(io.ComfyNode):
             ),
             inputs=[
                 *_data(),
-                io.Image.Input("images", tooltip="The frames of each clip, as Make Training Dataset got them."),
+                io.Image.Input("images", tooltip="The frames of each clip, the same that Make Training Dataset gets."),
                 *_inputs("my_branch"),
             ],
             outputs=[

@@ -34,7 +34,7 @@ class SaveVideo(io.ComfyNode):
             inputs=[
                 clip_input(
                     "images",
-                    "The frames of the video, or a VIDEO: its frame rate and sound then stand for fps and audio.",
+                    "The frames of the video, or a VIDEO, whose frame rate and sound then replace fps and audio.",
                 ),
                 io.Float.Input(
                     "fps", default=8.0, min=1.0, max=120.0, step=0.1, tooltip="Frames per second. Motion modules: 8."

@@ -20,8 +20,8 @@ class ContextWindows(io.ComfyNode):
             category="FirstFrame/sampling",
             **search_aliases("context options", "sliding window", "long video", "AnimateDiff context"),
             description=(
-                "Samples clips of any length in windows that overlap. Every window begins with the image, so that "
-                "the clip does not drift away from it. Memory stays that of one window."
+                "Samples clips of any length in windows that overlap. Every window begins with the image, so that the "
+                "clip does not drift away from it. The memory needed is that of one window."
             ),
             inputs=[
                 io.Model.Input("model", tooltip="A model with a motion module, and with the adapter if you use one."),
@@ -30,7 +30,9 @@ class ContextWindows(io.ComfyNode):
                     default=16,
                     min=3,
                     max=256,
-                    tooltip="Frames of a window, the image among them. Best: as many as the motion module knows.",
+                    tooltip=(
+                        "Frames in a window, including the image. Best: as many as the motion module has positions for."
+                    ),
                 ),
                 io.Int.Input(
                     "context_overlap",

@@ -44,7 +44,7 @@ Side = Annotated[
 class ClipOptions:
     """What is made of the image. The fields are those of Animation, where they do not say otherwise."""
 
-    negative: Annotated[str, typer.Option(help="What should not be seen.")] = ""
+    negative: Annotated[str, typer.Option(help="What the video should not show.")] = ""
     frames: Frames = 16
     steps: Steps = 20
     cfg: Annotated[
@@ -54,33 +54,38 @@ class ClipOptions:
     seed: Seed = 0
     keep: Keep = 0.5
     start: Start = 1.0
-    motion: Annotated[Amount | None, typer.Option(help="How much moves. Takes the place of --keep and --start.")] = None
+    motion: Annotated[
+        Amount | None,
+        typer.Option(
+            help="How much moves, in place of --start and --keep. subtle: 0.7, 1. balanced: 0.9, 1. lively: 1, 0.9."
+        ),
+    ] = None
     adapter: Annotated[bool, typer.Option(help="Use the I2V adapter.")] = True
-    strength: Annotated[float, typer.Option(help="Of the I2V adapter; 1 = as trained.")] = 1.0
+    strength: Annotated[float, typer.Option(help="Strength of the I2V adapter; 1 = as trained.")] = 1.0
     retention: Annotated[
         bool,
         typer.Option(help="Use the frame retention branch. Without the adapter, it makes the first frame itself."),
     ] = False
-    retention_strength: Annotated[float, typer.Option(help="Of the retention branch; 1 = as trained.")] = 1.0
+    retention_strength: Annotated[float, typer.Option(help="Strength of the retention branch; 1 = as trained.")] = 1.0
     image_scale: ImageScale = None
     text_scale: TextScale = None
     clips: Annotated[
         int | None,
         typer.Option(help="Clips one after another, each from the end of the one before. One per prompt if not given."),
     ] = None
-    among_last: Annotated[int, typer.Option(help="The next clip starts with the sharpest of so many last frames.")] = 1
+    among_last: Annotated[int, typer.Option(help="The next clip starts with the sharpest of the last N frames.")] = 1
     overlap: Annotated[
         int,
-        typer.Option(help="The next clip begins with so many last frames, as latents. 0: with the last image alone."),
+        typer.Option(help="The next clip begins with the last N frames, as latents. 0: with the last image only."),
     ] = 0
     width: Side = None
     height: Side = None
-    fit: Annotated[Fit, typer.Option(help="Crop to fill, pad, or deform.")] = Fit.cover
-    color_match: Annotated[bool, typer.Option(help="Hold the colours of all frames to the image's.")] = False
+    fit: Annotated[Fit, typer.Option(help="Crop to fill, pad, or stretch.")] = Fit.cover
+    color_match: Annotated[bool, typer.Option(help="Match the colours of all frames to the image.")] = False
     exact: Annotated[
         bool,
         typer.Option(
-            help="Frame 0 is the image itself, and detail that the autoencoder lost comes back where none moved."
+            help="Frame 0 is the image itself; detail that the autoencoder lost returns where nothing has moved."
         ),
     ] = True
     passes: Annotated[
@@ -92,7 +97,7 @@ class ClipOptions:
     rescale: Annotated[
         float, typer.Option(help="Share of the result brought back to the unguided contrast, 0 to 1; 0 is off.")
     ] = 0.0
-    content_strength: Annotated[float, typer.Option(help="Of the content adapter; 1 = as trained.")] = 1.0
+    content_strength: Annotated[float, typer.Option(help="Strength of the content adapter; 1 = as trained.")] = 1.0
 
     def animation(self, prompts: list[str], files: ModelFiles | None) -> Animation:
         """What a model of these files makes, or the tiny one.

@@ -31,12 +31,12 @@ TextScale = Annotated[
 Seed = Annotated[int, typer.Option(help="The same seed gives the same clip.")]
 Keep = Annotated[
     float,
-    typer.Option(help="Share of the image that the start keeps sharp, 0 to 1 (1 - the paper's p). Less moves more."),
+    typer.Option(help="Share of the image that stays sharp at the start, 0 to 1 (1 - the paper's p). Less moves more."),
 ]
 Start = Annotated[
     float, typer.Option(help="t0: where in the noise schedule to start, up to 1; less is nearer to the image.")
 ]
-Device = Annotated[str, typer.Option(help="cuda, mps or cpu. The first of these that is there, if not given.")]
+Device = Annotated[str, typer.Option(help="cuda, mps or cpu. By default, the first of these that is available.")]
 Scenes = Annotated[int, typer.Option(help="Number of scenes.")]
 Report = Annotated[Path, typer.Option("-o", "--out", "--report", help="Folder to write to.")]
 

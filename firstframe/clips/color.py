@@ -30,24 +30,24 @@ def match_color(frames: Tensor, reference: Tensor, official: bool = False) -> Te
     return matched.to(frames.dtype)
 
 
-def match_clip_color(frames: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """Move the colours of ``frames`` as those of ``source`` move to ``target``, by one transform for all frames.
+def match_clip_color(frames: Tensor, target: Tensor) -> Tensor:
+    """Give the frames of a clip the target's colours, by one transform for all frames.
 
-    Each channel of CIE LAB gets the target's mean and deviation (Reinhard et al. 2001). A transform for each frame
-    would flicker.
+    Each channel of CIE LAB gets the target's mean, and its deviation where that is smaller (Reinhard et al. 2001). A
+    transform for each frame would flicker, and so would soft frames with the deviation of a sharp image.
 
     Args:
         frames: (F, H, W, 3) RGB in [0, 1].
-        source: (S, H, W, 3), what the frames look like on the whole, for example the frames themselves.
         target: (T, H, W, 3), what they should look like.
 
     Returns:
         Frames of the same shape and type, clipped to the RGB gamut.
     """
-    mean, deviation = _lab_statistics(source)
+    mean, deviation = _lab_statistics(frames)
     wanted_mean, wanted_deviation = _lab_statistics(target)
     lab = rgb_to_lab(frames.float().movedim(-1, 1))
-    moved = (lab - mean) * (wanted_deviation / deviation.clamp(min=_LEAST_DEVIATION)) + wanted_mean
+    gain = (wanted_deviation / deviation.clamp(min=_LEAST_DEVIATION)).clamp(max=1.0)
+    moved = (lab - mean) * gain + wanted_mean
     rgb: Tensor = lab_to_rgb(moved)
     return rgb.clamp(0, 1).movedim(1, -1).to(frames.dtype)
 

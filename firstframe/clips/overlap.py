@@ -70,7 +70,8 @@ def join_overlapping(clips: Sequence[Tensor], overlap: int, match_colors: bool =
     Args:
         clips: each (F, H, W, 3) in [0, 1].
         overlap: K, how many frames two neighbours have in common. They are blended from one to the other.
-        match_colors: give every later clip the colours of the very first frame, by one transform for the whole clip.
+        match_colors: give all clips the colours of the very first frame. Held frames and new ones of a clip differ in
+            colours, so each have a transform of their own; else the clip would jump where the new ones begin.
 
     Returns:
         (F', H, W, 3).
@@ -78,7 +79,7 @@ def join_overlapping(clips: Sequence[Tensor], overlap: int, match_colors: bool =
     Raises:
         FramesError: two clips differ in size, or one is not longer than the overlap.
     """
-    joined = clips[0]
+    joined = torch.cat([clips[0][:1], match_clip_color(clips[0][1:], clips[0][:1])]) if match_colors else clips[0]
     for clip in clips[1:]:
         check_overlap(overlap, min(len(joined), len(clip)))
         joined = _joined(joined, clip, overlap, match_colors)
@@ -89,7 +90,8 @@ def _joined(first: Tensor, second: Tensor, overlap: int, match_colors: bool) -> 
     if first.shape[1:] != second.shape[1:]:
         sizes = [f"{clip.shape[2]}x{clip.shape[1]}" for clip in (first, second)]
         raise FramesError(f"clips of {sizes[0]} and {sizes[1]} pixels cannot be joined; make them in one size")
-    shared = first[-overlap:]
-    later = match_clip_color(second, second, first[:1]) if match_colors else second
+    held, new = second[:overlap], second[overlap:]
+    if match_colors:
+        held, new = (match_clip_color(frames, first[:1]) for frames in (held, new))
     share = torch.linspace(0, 1, overlap + 2, device=first.device)[1:-1].view(-1, 1, 1, 1)
-    return torch.cat([first[:-overlap], torch.lerp(shared, later[:overlap], share), later[overlap:]])
+    return torch.cat([first[:-overlap], torch.lerp(first[-overlap:], held, share), new])

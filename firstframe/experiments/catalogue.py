@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, product
+from typing import Any
 
-from ..sampling.guidance import DualGuidance
+from ..sampling.guidance import DualGuidance, LowPass
+from ..sampling.prior import MOTION as CHOICES, Knobs
 from ..tiny.scenes.target import Look, Target, action_targets, held_out_targets
 from . import panels
 from .experiment import Case, Experiment, Report, Setup
@@ -49,6 +51,11 @@ def _guided(way: DualGuidance, **names: str) -> Case:
     scales = (way.image_scale, way.text_scale)
     cells = {**names, "image_scale": scales[0], "text_scale": scales[1]}
     return Case(cells, changes={"guidance": way}, shown=scales == SHOWN_SCALES)
+
+
+def _choice(name: str, knobs: Knobs, **changes: Any) -> Case:
+    prior = {"start_time": knobs.start_time, "keep_probability": knobs.keep_probability}
+    return Case({"motion": name, "t0": knobs.start_time, "keep": knobs.keep_probability}, changes={**prior, **changes})
 
 
 TARGET = Case({"method": "target"}, "target", numbers=(), shown=True)
@@ -126,6 +133,25 @@ KNOBS = Experiment(
     shown=1,
 )
 
+DEFAULT = Knobs(1.0, 0.5)
+LOW_PASS = LowPass(0.4, 0.5)
+AMOUNTS = Experiment(
+    "motion",
+    "Amounts of motion",
+    "What subtle, balanced and lively set, and what else might add motion: a softened image in the first half of the "
+    "noise schedule (adaptive low-pass guidance, arXiv 2506.08456), and a text scale of 2.5 in place of 2.",
+    _held_out,
+    [
+        *(_choice(name, knobs) for name, knobs in CHOICES.items()),
+        _choice("defaults", DEFAULT),
+        _choice("defaults, low-pass", DEFAULT, low_pass=LOW_PASS),
+        _choice("defaults, text scale 2.5", DEFAULT, cfg=2.5),
+    ],
+    ("object_speed", "flow_score", "warping_error", "ssim"),
+    panels.motion_panels,
+    least_steps=PRIOR_STEPS,
+)
+
 
 def comparison(retention: bool) -> Report:
     """``measure tiny``: text only, clean first frame and adapter, with ``retention`` also the retention branch."""
@@ -149,7 +175,7 @@ PRIOR_REPORT = Report(
     "prior",
     "FirstFrame: the frame similarity prior",
     "How much moves, and how steadily, over the two settings of the prior: t0, and keep (the paper's p is 1 - keep).",
-    [KNOBS],
+    [KNOBS, AMOUNTS],
 )
 CLAIMS = Report(
     "claims",

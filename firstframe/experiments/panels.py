@@ -83,6 +83,14 @@ def prior_lines(rows: Sequence[Row]) -> list[Panel]:
     return panels
 
 
+def motion_panels(rows: Sequence[Row]) -> list[Panel]:
+    """A bar for each choice of motion."""
+    return [
+        bars(NUMBERS[number].label, {row["motion"]: row[number] for row in rows}, NUMBERS[number].digits)
+        for number in ("object_speed", "warping_error", "ssim")
+    ]
+
+
 def _lines(rows: Sequence[Row], x: str, y: str, by: str) -> Lines:
     """Values of two columns, a line for each value of a third."""
     named = {name: [row for row in rows if row[by] == name] for name in _values(rows, by)}

@@ -15,5 +15,6 @@ SETTINGS = {
     "blur_sigma": "its standard deviation, in latent pixels",
     "hold_first_frame": "the clean first frame is held in every step",
     "guidance": "dual guidance: one scale for the image, one for the text",
+    "low_pass": "how soft the image is that the adapter attends to in the early steps; detail 1 = as it is",
     "size": "height and width in pixels of a clip without a reference; the UNet's own where not given",
 }

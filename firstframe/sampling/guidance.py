@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
@@ -169,6 +170,10 @@ class LowPass:
         return not self.is_neutral and progress <= self.end
 
 
+SAME_IMAGE = LowPass()
+"""All steps see the image as it is."""
+
+
 def softened(latent: Tensor, detail: float) -> Tensor:
     """A latent, (B, C, H, W) or (B, C, F, H, W), made smaller to ``detail`` of its width and height, and back."""
     if latent.ndim == 5:
@@ -177,6 +182,14 @@ def softened(latent: Tensor, detail: float) -> Tensor:
     fewer = (max(1, round(detail * height)), max(1, round(detail * width)))
     small = functional.interpolate(latent, fewer, mode="bilinear", antialias=True)
     return functional.interpolate(small, (height, width), mode="bilinear", antialias=True)
+
+
+def softened_tokens(tokens: Tensor, size: tuple[int, int], detail: float) -> Tensor:
+    """`softened` for images as tokens behind each other, (B, R*N, C), each of them of height and width ``size``."""
+    if detail == 1.0:
+        return tokens
+    maps = rearrange(tokens, "b (r h w) c -> b c r h w", h=size[0], w=size[1])
+    return rearrange(softened(maps, detail), "b c r h w -> b (r h w) c")
 
 
 def along_direction(difference: Tensor, direction: Tensor) -> Tensor:

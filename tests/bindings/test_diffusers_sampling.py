@@ -20,6 +20,7 @@ from firstframe.bindings.diffusers.sampling import draw_noise, start_from_image
 from firstframe.bindings.diffusers.settings import Progress
 from firstframe.clips.reference import Reference
 from firstframe.errors import FirstFrameError, FramesError, ModelMismatchError
+from firstframe.sampling.guidance import LowPass
 from firstframe.sampling.prior import mask_generator, prior_mean
 from firstframe.sampling.schedule import Schedule
 from firstframe.shapes import fold_frames, unfold_frames
@@ -220,3 +221,12 @@ def test_more_frames_than_positions(unet, motion, reference, texts) -> None:
 def test_a_latent_of_another_model(unet, texts) -> None:
     with pytest.raises(ModelMismatchError, match="16 channels, the UNet takes 4"):
         animate(unet, texts, torch.zeros(1, 16, 8, 8), SETTINGS)
+
+
+def test_the_adapter_attends_to_a_softer_image_in_the_early_steps(unet, texts, reference, adapter) -> None:
+    clips = [
+        animate(unet, texts, reference, replace(SETTINGS, low_pass=low_pass), adapter=adapter)
+        for low_pass in (LowPass(), LowPass(0.25, 0.0), LowPass(0.25, 0.5))
+    ]
+    assert torch.equal(clips[0], clips[1])  # over before the first step
+    assert torch.equal(clips[0][:, :, 0], clips[2][:, :, 0]) and not torch.equal(clips[0], clips[2])

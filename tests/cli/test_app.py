@@ -15,6 +15,7 @@ from firstframe.cli.app import app
 from firstframe.clips.reference import prepare_image
 from firstframe.clips.video import check_place, read_clip
 from firstframe.errors import FirstFrameError
+from firstframe.sampling.prior import MOTION
 
 FAST = ["--frames", "3", "--steps", "2", "--width", "64", "--height", "48"]
 
@@ -85,6 +86,12 @@ def test_an_amount_of_motion_stands_for_two_numbers(run, image):
     named = animated(run, image, "named.mp4", "--motion", "subtle")
     numbers = animated(run, image, "numbers.mp4", "--start", "0.7", "--keep", "1")
     assert torch.equal(named, numbers)
+
+
+def test_the_help_says_what_an_amount_of_motion_sets(run):
+    shown = " ".join(run("animate", "--help").output.replace("│", " ").split())
+    for name, knobs in MOTION.items():
+        assert f"{name}: {knobs.start_time:g}, {knobs.keep_probability:g}." in shown
 
 
 def test_the_retention_branch(run, image):
@@ -171,8 +178,7 @@ def test_no_image(run, tmp_path):
 def test_measure(run, tmp_path, monkeypatch):
     from firstframe.experiments.catalogue import PRIOR_REPORT
 
-    (knobs,) = PRIOR_REPORT.experiments
-    few = replace(PRIOR_REPORT, experiments=[replace(knobs, cases=knobs.cases[:2])])
+    few = replace(PRIOR_REPORT, experiments=[replace(one, cases=one.cases[:2]) for one in PRIOR_REPORT.experiments])
     monkeypatch.setattr("firstframe.experiments.catalogue.PRIOR_REPORT", few)
     result = run("measure", "tiny", "--scenes", "1", "--steps", "1", "--report", tmp_path / "report")
     assert result.exit_code == 0, result.output

@@ -88,7 +88,10 @@ class Editor:
         self.page.screenshot(path=self.images / f"{name}.png")
 
     def open(self, graph: dict[str, Any]) -> None:
-        """A workflow as the editor saves it."""
+        """A workflow as the editor saves it. Older editors list missing models in a dialog, which is closed before."""
+        while self.page.locator(".p-dialog-mask").count():
+            self.page.keyboard.press("Escape")
+            self.page.wait_for_timeout(SECONDS / 2)
         self.page.evaluate("async (graph) => { await app.loadGraphData(graph); }", graph)
         self.page.evaluate(DRAWN)
 
@@ -98,6 +101,11 @@ class Editor:
         self.page.get_by_text(PACK, exact=True).first.click()
         cards = self.page.locator("[data-testid^=template-workflow-]")
         cards.filter(has_text=START).wait_for()
+        count = 0
+        while count < cards.count():  # older editors add cards where the list ends
+            count = cards.count()
+            cards.last.scroll_into_view_if_needed()
+            self.page.wait_for_timeout(SECONDS)
         return cards
 
     def open_template(self, name: str) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...errors import FramesError, check_finite
 from ...modules.i2v_adapter import I2VAdapter
-from ...sampling.guidance import LowPass
+from ...sampling.guidance import SAME_IMAGE, LowPass
 from ...sampling.strength import StrengthSchedule
 from .adapter_patches import AdapterPatches, View, projections_kept
 from .evaluation import Evaluation, attach
@@ -17,7 +17,6 @@ from .first_frame import HELD_FRAMES
 from .sites import attention_width, check_fits, check_heads
 
 ADAPTER_KEY = "firstframe_adapter"
-SAME_IMAGE = LowPass()
 
 
 def apply_adapter(

@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...modules.i2v_adapter import I2VAdapter
-from ...sampling.guidance import softened
+from ...sampling.guidance import softened_tokens
 from ...sampling.strength import level_of, size_of
 from ...sites import Site
 from .sites import transformer_at
@@ -124,7 +124,7 @@ class AdapterPatches:
             if usable:
                 key, value = (_clean(whole[rows], view) for whole in projected)
             else:
-                clean = _softened(_clean(states[rows], view), size, view.detail)
+                clean = softened_tokens(_clean(states[rows], view), size, view.detail)
                 key, value = self.adapter[site].project(clean, attention)
             if view.fast and level_of(view.latent, size) == self.finest_level:
                 key, value = _halved(key, size), _halved(value, size)
@@ -146,14 +146,6 @@ def _clean(rows: Tensor, view: View) -> Tensor:
     if len(view.clean) == 1:
         return clips[:, view.clean[0]]
     return torch.cat([clips[:, place] for place in view.clean], dim=1)
-
-
-def _softened(states: Tensor, size: tuple[int, int], detail: float) -> Tensor:
-    """States of clean frames (B, R*N, C) with ``detail`` of their resolution, in the same size."""
-    if detail == 1.0:
-        return states
-    maps = rearrange(states, "b (r h w) c -> b c r h w", h=size[0], w=size[1])
-    return rearrange(softened(maps, detail), "b c r h w -> b (r h w) c")
 
 
 def _halved(tokens: Tensor, size: tuple[int, int]) -> Tensor:

@@ -11,7 +11,7 @@ from comfy.patcher_extension import WrappersMP, get_wrappers_with_key
 from comfy.samplers import CFGGuider, calc_cond_batch, sampling_function
 from torch import Tensor
 
-from ...sampling.guidance import Branch, DualGuidance, LowPass, Scales
+from ...sampling.guidance import SAME_IMAGE, Branch, DualGuidance, LowPass, Scales
 from .finite import stop_at_nan
 from .first_frame import FIRST_FRAME_KEY
 from .guidance_functions import GuidanceStep, with_functions
@@ -34,7 +34,6 @@ AS_THE_HOST: tuple[Branch, ...] = ("full", "uncond", "image")
 
 EARLY = "early "
 CLIP = 5
-SAME_IMAGE = LowPass()
 
 
 class DualGuider(CFGGuider):

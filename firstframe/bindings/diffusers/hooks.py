@@ -18,6 +18,8 @@ from ...modules.i2v_adapter import I2VAdapter
 from ...modules.image_prompt import ImageTokenAdapter, ImageTokenAttention
 from ...modules.layers import pooled_with_sizes
 from ...modules.motion import MotionModule
+from ...sampling.guidance import softened_tokens
+from ...sampling.strength import size_of
 from ...shapes import fold_frames, unfold_frames
 from ...sites import Site
 from .injection import Injection
@@ -46,6 +48,9 @@ def hook_adapter(
             return output
         states = rearrange(args[0], "(b f) n c -> b f n c", f=injection.num_frames)
         clean = torch.cat([states[:, frame] for frame in injection.clean_frames], dim=1)  # (B, R*N, C)
+        if injection.clean_detail < 1.0:
+            size = size_of(injection.latent_size, states.shape[2])
+            clean = softened_tokens(clean, size, injection.clean_detail)
         key0, value0 = adapter[site].project(clean, attn)
         residual: Tensor = adapter(site, states, key0, value0, injection.adapter_scale)
         return output + rearrange(residual, "b f n c -> (b f) n c")

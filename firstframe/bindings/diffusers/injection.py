@@ -65,8 +65,10 @@ class Injection:
     """What `inject` attached. All but the UNet, motion, adapter and image tokens may be changed between calls.
 
     A scale of 0 takes the part out of the computation, bit for bit; without ``sees_image`` all parts but the motion
-    module are out. ``clean_frames`` are those whose keys and values the adapter's attention reads. ``positions`` are
-    frame numbers (F,) for the temporal attention, 0 to F-1 where None. As a context manager it ejects at the end.
+    module are out. ``clean_frames`` are those whose keys and values the adapter's attention reads, with
+    ``clean_detail`` of their resolution; below 1, it needs the latent's height and width in ``latent_size``.
+    ``positions`` are frame numbers (F,) for the temporal attention, 0 to F-1 where None. As a context manager it ejects
+    at the end.
     """
 
     unet: UNet2DConditionModel
@@ -80,6 +82,8 @@ class Injection:
     image_token_scale: float = 1.0
     retention_scale: float = 1.0
     clean_frames: tuple[int, ...] = (0,)
+    clean_detail: float = 1.0
+    latent_size: tuple[int, int] = (0, 0)
     sees_image: bool = True
     positions: Tensor | None = None
     _handles: list[RemovableHandle] = field(default_factory=list, repr=False)

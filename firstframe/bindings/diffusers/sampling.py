@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...clips.reference import Reference
 from ...errors import ModelMismatchError
-from ...sampling.guidance import DualGuidance
+from ...sampling.guidance import SAME_IMAGE, DualGuidance, LowPass
 from ...sampling.prior import frame_similarity_prior, mask_generator, scaled_blur
 from ...sampling.schedule import Schedule
 from ...shapes import unfold_frames
@@ -75,18 +75,23 @@ def sample(
             held = HeldFrames.of((), latents, latents)
         else:
             injection.clean_frames = tuple(reference.by_frame(settings.num_frames))
+            injection.latent_size = reference.height // 8, reference.width // 8
             latents = start_from_image(images, settings, schedule)
             frames = injection.clean_frames if settings.hold_first_frame else ()
             held = HeldFrames.of(frames, images, schedule.noise_in(latents, images, 0))
         denoiser = GuidedDenoiser(injection, schedule, prompts, held)
-        clip = denoise(denoiser, latents, guidance, progress)
+        clip = denoise(denoiser, latents, guidance, progress, settings.low_pass)
         denoiser.watch.finish()
         return clip
 
 
 @torch.no_grad()
 def denoise(
-    denoiser: GuidedDenoiser, latents: Tensor, guidance: DualGuidance, progress: Progress | None = None
+    denoiser: GuidedDenoiser,
+    latents: Tensor,
+    guidance: DualGuidance,
+    progress: Progress | None = None,
+    low_pass: LowPass = SAME_IMAGE,
 ) -> Tensor:
     """DDIM from ``latents`` (1, C, F, H, W) at the schedule's first step to a clean clip of the same shape.
 
@@ -95,10 +100,12 @@ def denoise(
         latents: with the noise of the first step; the held frames are filled in.
         guidance: of all steps.
         progress: called after each step.
+        low_pass: how soft the image is that the adapter attends to in the early steps.
     """
     schedule, held = denoiser.schedule, denoiser.held
     for step, percent in enumerate(schedule.percents):
         latents = held.shown(latents)
+        denoiser.injection.clean_detail = low_pass.detail if low_pass.holds(percent) else 1.0
         denoised = denoiser(latents, step, guidance.at(percent))
         latents = held.shown(schedule.advance(latents, denoised, step))
         if progress is not None:

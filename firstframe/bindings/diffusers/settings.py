@@ -13,7 +13,7 @@ from torch import Tensor
 from ...errors import FirstFrameError, FramesError, check_finite
 from ...modules.layers import whole_image
 from ...modules.motion import BetasName
-from ...sampling.guidance import Branch, DualGuidance
+from ...sampling.guidance import SAME_IMAGE, Branch, DualGuidance, LowPass
 from ...sampling.prior import check_knobs
 from ...sampling.schedule import betas
 
@@ -83,6 +83,7 @@ class SamplingSettings:
         hold_first_frame: whether the clean image stands in its frame at every step (arXiv 2312.16693, Section 3.2).
         guidance: a scale for the image and one for the text, in place of ``cfg``.
         size: height and width in pixels of a clip without a reference; those of the UNet's training if None.
+        low_pass: how soft the image is that the adapter attends to in the early steps.
 
     Raises:
         FirstFrameError, FramesError: a value is out of its range.
@@ -100,6 +101,7 @@ class SamplingSettings:
     guidance: DualGuidance | None = None
     size: tuple[int, int] | None = None
     scale_blur: bool = False
+    low_pass: LowPass = SAME_IMAGE
 
     def __post_init__(self) -> None:
         if self.num_frames < 2:
