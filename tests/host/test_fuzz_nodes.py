@@ -48,6 +48,7 @@ SMALL_NUMBERS: dict[str, list[Any]] = {
     "steps": [1, 2],
     "blur_kernel": [3, 4, 9, 63],
     "frame": [-2, -1, 0, 1, 4, 99],
+    "sampler_name": [name for name in comfy.samplers.SAMPLER_NAMES if name != "dpm_adaptive"],  # it sets its own steps
 }
 CURVES = [
     "",
