@@ -1,8 +1,12 @@
-"""Errors for the user. A message says what was wrong, with which value, and what to do about it."""
+"""What ends work early: errors, whose messages say what was wrong and what to do, and an interrupt of the host."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from math import isfinite
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class FirstFrameError(ValueError):
@@ -47,3 +51,24 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+class Interrupt:
+    """Asked between the parts of long work, several times a second, whether it is still wanted.
+
+    Attributes:
+        check: raises where the work is to stop; a host sets it to its own.
+    """
+
+    def __init__(self) -> None:
+        self.check: Callable[[], None] = lambda: None
+
+
+INTERRUPT = Interrupt()
+
+
+def still_wanted(parts: Iterable[T]) -> Iterator[T]:
+    """The parts of long work, with the question before each."""
+    for part in parts:
+        INTERRUPT.check()
+        yield part

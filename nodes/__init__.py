@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy_api.latest import ComfyExtension, io
 
-from ..firstframe.interrupt import INTERRUPT
+from ..firstframe.errors import INTERRUPT
 from . import (
     adapter,
     color,

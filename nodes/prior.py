@@ -42,7 +42,7 @@ class SimilarityPrior(io.ComfyNode):
                     default=False,
                     optional=True,
                     tooltip=(
-                        "On: kernel and sigma are those for 512 pixels, and smaller images get a smaller blur. Off: "
+                        "On: kernel and sigma are those for 512 pixels, and other sizes get a blur in proportion. Off: "
                         "they are used as they are."
                     ),
                 ),

@@ -19,12 +19,12 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from firstframe.batch.jobs import read_jobs
 from firstframe.clips.video import read_clip, write_clip
-from firstframe.evaluation.pairs import find_pairs
+from firstframe.experiments.evaluation.pairs import find_pairs
 from firstframe.modules.backend import scaled_dot_product_attention
 from firstframe.modules.i2v_adapter import I2VAdapter
 from firstframe.modules.motion import MotionConfig, MotionModule
+from firstframe.queue.batch.jobs import read_jobs
 from firstframe.tiny.model import TinyModel
 from firstframe.weights import I2V_ADAPTER, load, save_state_dict
 from firstframe.weights.keymaps import ANIMATEDIFF, OFFICIAL_ADAPTER, to_theirs

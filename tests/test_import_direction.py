@@ -16,7 +16,6 @@ PACKAGE = ROOT / "firstframe"
 # A module may import from its own room and from those before it in this list.
 ROOMS = [
     "errors",
-    "interrupt",
     "shapes",
     "sites",
     "modules",
@@ -27,9 +26,7 @@ ROOMS = [
     "training",
     "tiny",
     "experiments",
-    "evaluation",
     "queue",
-    "batch",
     "cli",
 ]
 CORE = {"torch", "einops", "kornia", "safetensors"}

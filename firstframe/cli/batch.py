@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,28 +11,13 @@ import typer
 
 from ..errors import FirstFrameError
 from .animate_options import Fps
-from .model_options import (
-    SD15,
-    TINY,
-    AdapterFile,
-    CheckpointFile,
-    ContentFile,
-    Loras,
-    MotionFile,
-    Offload,
-    ProjectionsFile,
-    RetentionFile,
-    VaeFile,
-    VisionFile,
-    files_of,
-    load_video_model,
-)
-from .options import Device
+from .grouped import grouped
+from .model_options import SD15, TINY, ModelOptions
 
 if TYPE_CHECKING:
-    from ..batch.engines import Engine
-    from ..batch.jobs import BatchJob
     from ..bindings.diffusers.models import ModelFiles
+    from ..queue.batch.engines import Engine
+    from ..queue.batch.jobs import BatchJob
 
 INTERRUPTED = 130
 
@@ -50,9 +34,11 @@ class Suffix(str, Enum):
     webp = "webp"
 
 
+@grouped
 def batch(
     jobs: Annotated[Path, typer.Argument(help='JSON lines: {"image": "a.png", "prompt": "it jumps", "seed": 3}.')],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for clips and manifest. Again: goes on there.")],
+    *,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="option=value for all jobs, for example steps=30. May be repeated."),
@@ -66,37 +52,17 @@ def batch(
     suffix: Annotated[Suffix, typer.Option(help="Kind of the clips' files.")] = Suffix.mp4,
     fps: Fps = 8.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the jobs and make nothing.")] = False,
-    device: Device = "",
-    checkpoint: CheckpointFile = None,
-    motion_module: MotionFile = None,
-    i2v_adapter: AdapterFile = None,
-    retention_branch: RetentionFile = None,
-    content_adapter: ContentFile = None,
-    projections: ProjectionsFile = None,
-    clip_vision: VisionFile = None,
-    vae: VaeFile = None,
-    lora: Loras = [],  # noqa: B006
-    offload: Offload = False,
+    model: ModelOptions,
 ) -> None:
     """Make a clip for each line of a file: an image, a prompt, and any option of ``firstframe animate``.
 
     The same command again goes on where this one stopped, and makes no clip twice.
     """
-    from ..batch.worker import Output
+    from ..queue.batch.worker import Output
     from ..queue.manifest import done_jobs
     from ..queue.plan import parse_shard
 
-    files = files_of(
-        checkpoint,
-        lora,
-        motion_module=motion_module,
-        i2v_adapter=i2v_adapter,
-        retention=retention_branch,
-        content_adapter=content_adapter,
-        projections=projections,
-        clip_vision=clip_vision,
-        vae=vae,
-    )
+    files = model.files()
     part, parts = parse_shard(shard)
     todo = _jobs(jobs, files, set_ or [])[part - 1 :: parts]
     if dry_run:
@@ -106,15 +72,14 @@ def batch(
         return
     manifest = out / ("manifest.jsonl" if parts == 1 else f"manifest.{part}-of-{parts}.jsonl")
     output = Output(out.absolute(), f".{suffix.value}", fps)
-    load = partial(load_video_model, files, device, offload)
-    left = _run(todo, load, output, _engine(engine, workers, gpus), manifest)
+    left = _run(todo, model.load, output, _engine(engine, workers, gpus), manifest)
     typer.echo(f"done: {len(todo) - left} of {len(todo)}, see {manifest.with_suffix('.csv')}")
     if left:
         raise typer.Exit(1)
 
 
 def _jobs(path: Path, files: ModelFiles | None, settings: list[str]) -> list[BatchJob]:
-    from ..batch.jobs import read_jobs
+    from ..queue.batch.jobs import read_jobs
 
     own = TINY if files is None else SD15
     adapter = files is None or files.i2v_adapter is not None
@@ -135,13 +100,13 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def _engine(name: EngineName, workers: int, gpus: float) -> Engine:
-    from ..batch.engines import OnRay, here
+    from ..queue.batch.engines import OnRay, here
 
     return here if name is EngineName.here else OnRay(workers, gpus)
 
 
 def _run(jobs: list[BatchJob], load: Any, output: Any, engine: Engine, manifest: Path) -> int:
-    from ..batch.run import run_batch
+    from ..queue.batch.run import run_batch
 
     try:
         return run_batch(jobs, load, output, engine, manifest, typer.echo)

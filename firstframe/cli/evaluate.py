@@ -39,8 +39,8 @@ def evaluate(
     """Measure clips: likeness to the image, motion, flicker, and distances to true clips. Nothing is downloaded."""
     from tqdm.auto import tqdm
 
-    from ..evaluation.measure import TERMS
-    from ..evaluation.run import Weights, evaluate, write_evaluation
+    from ..experiments.evaluation.measure import TERMS
+    from ..experiments.evaluation.run import Weights, evaluate, write_evaluation
 
     with tqdm(desc="clips") as bar:
 

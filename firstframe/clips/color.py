@@ -6,7 +6,7 @@ import torch
 from kornia.color import lab_to_rgb, rgb_to_lab
 from torch import Tensor
 
-from ..interrupt import still_wanted
+from ..errors import still_wanted
 from .opencv_lab import lab8_to_rgb, rgb_to_lab8
 
 _LEAST_DEVIATION = 1.0

@@ -1,1 +1,1 @@
-"""How well the tiny model does, on rendered scenes that no training saw and whose truth is known."""
+"""How well the tiny model does on scenes whose truth is known; in `evaluation`, clips of any origin."""

@@ -11,7 +11,7 @@ SETTINGS = {
     "keep_probability": "of the prior: share of the image that the start keeps sharp; the paper's p is 1 minus it",
     "start_time": "t0: where in the noise schedule sampling starts",
     "blur_kernel": "side of the prior's blur, in latent pixels",
-    "scale_blur": "whether the blur of a small latent is smaller",
+    "scale_blur": "whether the blur follows the size of the latent",
     "blur_sigma": "its standard deviation, in latent pixels",
     "hold_first_frame": "the clean first frame is held in every step",
     "guidance": "dual guidance: one scale for the image, one for the text",

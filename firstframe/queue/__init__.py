@@ -1,1 +1,1 @@
-"""Many images, prompts and seeds through one or several ComfyUI servers: see docs/queue.md."""
+"""Many images, prompts and seeds: through ComfyUI servers, or in `batch` without any. See docs/queue.md."""

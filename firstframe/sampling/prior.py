@@ -47,14 +47,14 @@ MOTION = {"subtle": Knobs(0.7, 1.0), "balanced": Knobs(0.9, 1.0), "lively": Knob
 
 
 def scaled_blur(blur_kernel: int, blur_sigma: float, height: int, width: int) -> tuple[int, float]:
-    """Kernel and sigma of the blur on a small latent (height, width), given those on one of FULL_SIDE.
+    """Kernel and sigma of the blur on a latent (height, width), given those on one of FULL_SIDE.
 
     9 of 64 latent pixels soften a seventh of the image's side; on 16 latent pixels the same kernel takes more than
-    half of it and leaves a tenth of the variance, where it left half. So the kernel shrinks with the shorter side, to
-    the nearest odd number from 3 on. Larger latents keep the kernel.
+    half of it and leaves a tenth of the variance, where it left half. So the blur follows the shorter side; the
+    kernel is the nearest odd number, and at least 3 where it was.
     """
-    share = min(1.0, min(height, width) / FULL_SIDE)
-    return min(blur_kernel, max(3, 2 * round((blur_kernel * share - 1) / 2) + 1)), blur_sigma * share
+    share = min(height, width) / FULL_SIDE
+    return max(min(blur_kernel, 3), 2 * round((blur_kernel * share - 1) / 2) + 1), blur_sigma * share
 
 
 def mask_generator(seed: int) -> torch.Generator:

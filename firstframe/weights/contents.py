@@ -11,8 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import FirstFrameError, WeightsError, printable
-from ..interrupt import still_wanted
+from ..errors import FirstFrameError, WeightsError, printable, still_wanted
 from ..modules.backend import TORCH, Backend
 from ..sites import Site
 from .config import Config, parse_config

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import WeightsError, printable
-from ..interrupt import still_wanted
+from ..errors import WeightsError, printable, still_wanted
 from .door import check_finite
 from .files import StateDict, load_metadata, load_state_dict, save_state_dict
 from .keymaps import to_theirs

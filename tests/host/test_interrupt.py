@@ -16,7 +16,7 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.motion import apply_motio
 from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import load_in_host
 from comfyui_firstframe_pack.firstframe.clips.color import match_color
 from comfyui_firstframe_pack.firstframe.clips.metrics.per_frame import frame_numbers
-from comfyui_firstframe_pack.firstframe.interrupt import INTERRUPT
+from comfyui_firstframe_pack.firstframe.errors import INTERRUPT
 from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
 from comfyui_firstframe_pack.firstframe.weights import MOTION_MODULE
 from harness import Graph, Server, find_node, quickstart

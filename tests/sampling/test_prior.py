@@ -136,9 +136,10 @@ def test_amounts_of_motion_have_a_name_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "blur"), [(64, (9, 18.0)), (96, (9, 18.0)), (32, (5, 9.0)), (16, (3, 4.5)), (8, (3, 2.25))]
+    ("side", "blur"),
+    [(128, (17, 36.0)), (96, (13, 27.0)), (64, (9, 18.0)), (32, (5, 9.0)), (16, (3, 4.5)), (8, (3, 2.25))],
 )
-def test_small_latents_get_a_smaller_blur(side: int, blur: tuple[int, float]) -> None:
+def test_the_blur_follows_the_size_of_the_latent(side: int, blur: tuple[int, float]) -> None:
     assert scaled_blur(9, 18.0, side, 2 * side) == scaled_blur(9, 18.0, 2 * side, side) == blur
 
 

@@ -13,8 +13,7 @@ from comfy.model_patcher import ModelPatcher
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...errors import ModelMismatchError, check_finite
-from ...interrupt import INTERRUPT
+from ...errors import INTERRUPT, ModelMismatchError, check_finite
 from ...modules.motion import MotionModule
 from ...shapes import fold_frames, unfold_frames
 from ...weights.files import StateDict

@@ -72,7 +72,7 @@ class SamplingSettings:
         start_time: t0 in (0, 1], the share of the noise schedule that is run, always in ``steps`` steps. Less is
             steadier and closer to the image.
         blur_kernel, blur_sigma: of the prior, in latent pixels; the kernel is odd.
-        scale_blur: whether they are those of a latent of 64 pixels, and smaller latents get a smaller blur.
+        scale_blur: whether they are those of a latent of 64 pixels, and others get one in proportion.
         hold_first_frame: whether the clean image stands in its frame at every step (arXiv 2312.16693, Section 3.2).
         guidance: a scale for the image and one for the text, in place of ``cfg``.
         size: height and width in pixels of a clip without a reference; those of the UNet's training if None.

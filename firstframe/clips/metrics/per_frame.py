@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ...errors import FramesError
-from ...interrupt import still_wanted
+from ...errors import FramesError, still_wanted
 from .brightness import brightness_drift, contrast_drift
 from .image import ssim
 from .plot import Panel, lines

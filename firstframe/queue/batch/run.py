@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..clips.leftovers import remove_leftovers
-from ..queue.manifest import Manifest, done_jobs, facts_of, folder_events, write_csv
+from ...clips.leftovers import remove_leftovers
+from ..manifest import Manifest, done_jobs, facts_of, folder_events, write_csv
 from .engines import Engine, Load
 from .jobs import BatchJob
 from .worker import Event, Output

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import FirstFrameError, WeightsError
+from ...errors import FirstFrameError, WeightsError
 
 LEAST_FRAMES = 10
 """I3D needs so many."""

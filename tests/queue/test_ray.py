@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from firstframe.batch.engines import OnRay
-from firstframe.batch.jobs import BatchJob, read_jobs
-from firstframe.batch.run import run_batch
-from firstframe.batch.worker import Output
+from firstframe.queue.batch.engines import OnRay
+from firstframe.queue.batch.jobs import BatchJob, read_jobs
+from firstframe.queue.batch.run import run_batch
+from firstframe.queue.batch.worker import Output
 
 ray = pytest.importorskip("ray", reason='RAY NOT TESTED: pip install "ray[data]" (the extra "ray") to try two workers')
 JOBS = 6
@@ -65,7 +65,7 @@ class ShortClips(Output):
 
 
 def _arrive(folder: Path) -> Output:
-    from firstframe.batch import worker
+    from firstframe.queue.batch import worker
 
     worker.animate_image = animate
     return Output(folder)

@@ -19,12 +19,12 @@ from firstframe.bindings.diffusers.vision import MEAN, STD
 from firstframe.cli.app import app
 from firstframe.clips.video import write_clip
 from firstframe.errors import FirstFrameError, FramesError, WeightsError
-from firstframe.evaluation.embedding import ClipEmbedding
-from firstframe.evaluation.flow import Dis
-from firstframe.evaluation.measure import TERMS, measure_clip
-from firstframe.evaluation.pairs import Pair, find_pairs
-from firstframe.evaluation.run import Weights, evaluate
-from firstframe.evaluation.sets import c3d_probabilities, frechet_distance, i3d_features, inception_score
+from firstframe.experiments.evaluation.embedding import ClipEmbedding
+from firstframe.experiments.evaluation.flow import Dis
+from firstframe.experiments.evaluation.measure import TERMS, measure_clip
+from firstframe.experiments.evaluation.pairs import Pair, find_pairs
+from firstframe.experiments.evaluation.run import Weights, evaluate
+from firstframe.experiments.evaluation.sets import c3d_probabilities, frechet_distance, i3d_features, inception_score
 from firstframe.weights.files import save_state_dict
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for what the tests share

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from firstframe.batch.engines import here
-from firstframe.batch.jobs import read_jobs
-from firstframe.batch.run import run_batch
-from firstframe.batch.worker import Output
 from firstframe.cli.app import app
 from firstframe.clips.video import read_clip
 from firstframe.errors import FirstFrameError
+from firstframe.queue.batch.engines import here
+from firstframe.queue.batch.jobs import read_jobs
+from firstframe.queue.batch.run import run_batch
+from firstframe.queue.batch.worker import Output
 from firstframe.tiny.model import TinyModel
 
 SMALL = {"frames": 3, "steps": 1, "width": 64, "height": 64, "cfg": 1.0}

@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..bindings.diffusers.animate import Animation
-from ..bindings.diffusers.models import ModelFiles
-from ..errors import FirstFrameError
-from ..queue.plan import Job, source_image
+from ...bindings.diffusers.animate import Animation
+from ...bindings.diffusers.models import ModelFiles
+from ...errors import FirstFrameError
+from ..plan import Job, source_image
 
 OPTIONS = frozenset(field.name for field in fields(Animation)) - {"prompts"}
 _ANIMATION = TypeAdapter(Animation)

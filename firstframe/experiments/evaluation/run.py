@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import __version__
-from ..clips.metrics.plot import Panel, bars
-from ..experiments.page import page_environment
+from ... import __version__
+from ...clips.metrics.plot import Panel, bars
+from ..page import page_environment
 from .embedding import ClipEmbedding
 from .flow import Dis, Flow, Raft
 from .measure import TERMS, Measured, measure_clip

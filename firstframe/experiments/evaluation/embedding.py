@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..bindings.diffusers.vision import clip_pixels, load_vision
-from ..weights.files import load_state_dict
+from ...bindings.diffusers.vision import clip_pixels, load_vision
+from ...weights.files import load_state_dict
 
 PROJECTION = "visual_projection.weight"
 

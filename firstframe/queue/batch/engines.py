@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..bindings.diffusers.pipeline import VideoModel
-from ..errors import FirstFrameError
+from ...bindings.diffusers.pipeline import VideoModel
+from ...errors import FirstFrameError
 from .jobs import BatchJob
 from .worker import Event, Output, Worker
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..clips.reference import prepare_image
-from ..clips.video import read_clip, to_uint8
-from ..errors import FirstFrameError
+from ...clips.reference import prepare_image
+from ...clips.video import read_clip, to_uint8
+from ...errors import FirstFrameError
 
 CLIPS = {".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi"}
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}

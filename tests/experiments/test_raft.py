@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from firstframe.errors import FirstFrameError
-from firstframe.evaluation.flow import Raft
+from firstframe.experiments.evaluation.flow import Raft
 from firstframe.weights.files import save_state_dict
 
 optical_flow = pytest.importorskip(

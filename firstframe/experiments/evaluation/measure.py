@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..clips.metrics import first_frame_ssim, flow_score, warping_error
-from ..clips.metrics.terms import Term
-from ..errors import FramesError
+from ...clips.metrics import first_frame_ssim, flow_score, warping_error
+from ...clips.metrics.terms import Term
+from ...errors import FramesError
 from .embedding import ClipEmbedding
 from .flow import Flow
 from .pairs import Pair

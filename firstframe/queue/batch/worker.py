@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..bindings.diffusers.animate import animate_image
-from ..bindings.diffusers.pipeline import VideoModel
-from ..clips.video import write_clip
-from ..errors import FirstFrameError
+from ... import __version__
+from ...bindings.diffusers.animate import animate_image
+from ...bindings.diffusers.pipeline import VideoModel
+from ...clips.video import write_clip
+from ...errors import FirstFrameError
 from .jobs import BatchJob
 
 Event = dict[str, Any]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..clips.metrics.temporal import Array, optical_flow
-from ..errors import FirstFrameError
-from ..weights.files import load_state_dict
+from ...clips.metrics.temporal import Array, optical_flow
+from ...errors import FirstFrameError
+from ...weights.files import load_state_dict
 
 MULTIPLE, LEAST = 8, 128
 SMALL_WIDTH = 32
