@@ -72,8 +72,9 @@ class Contents:
         """
         with torch.device("meta"):
             # a host's layers may have no weights yet, so that the shapes are taken from torch's own
-            self._check_shapes(build(TORCH).state_dict())
-            module = build(backend)
+            plain = build(TORCH)
+            self._check_shapes(plain.state_dict())
+            module = plain if backend is TORCH else build(backend)
         self.check_values()
         module.load_state_dict({name: t.to(dtype or t.dtype) for name, t in self.state.items()}, assign=True)
         return module
