@@ -9,9 +9,9 @@ from comfy.sd import VAE
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..firstframe.bindings.comfy.vision import encode_image
+from ..firstframe.bindings.comfy.vision import encode_image, encode_latent
 from ..firstframe.clips.images import read_image
-from ..firstframe.clips.reference import Fit, Reference, check_latent, nearest_size, prepare_image
+from ..firstframe.clips.reference import Fit, Reference, nearest_size, prepare_image
 from ..firstframe.errors import ImageError
 from . import types
 from .aliases import search_aliases
@@ -90,7 +90,7 @@ class EncodeReference(io.ComfyNode):
                 _show(f"{width} x {height}", cls.hidden.unique_id)
         pixels = prepare_image(image, width, height, fit)
         features = None if clip_vision is None else encode_image(clip_vision, pixels)
-        reference = Reference(pixels, check_latent(vae.encode(pixels.movedim(1, -1))), features)
+        reference = Reference(pixels, encode_latent(vae, pixels), features)
         return io.NodeOutput(reference, reference.image)
 
 
@@ -144,5 +144,5 @@ class AddImage(io.ComfyNode):
         if frame == 0 or frame in reference.others:
             raise ImageError(f"there is an image in frame {frame} already")
         pixels = prepare_image(image, reference.width, reference.height, fit)
-        latent = check_latent(vae.encode(pixels.movedim(1, -1)))
+        latent = encode_latent(vae, pixels)
         return io.NodeOutput(replace(reference, others={**reference.others, frame: latent}))

@@ -1,4 +1,4 @@
-"""Interrupt is obeyed within two seconds: loading, sampling, measuring, matching colours, saving."""
+"""Interrupt is obeyed within two seconds: loading, encoding, sampling, measuring, matching colours, saving."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import load_in_ho
 from comfyui_firstframe_pack.firstframe.clips.color import match_color
 from comfyui_firstframe_pack.firstframe.clips.metrics.per_frame import frame_numbers
 from comfyui_firstframe_pack.firstframe.errors import INTERRUPT
+from comfyui_firstframe_pack.firstframe.tiny.comfy import load_tiny_vae
 from comfyui_firstframe_pack.firstframe.tiny.files import weights_file
 from comfyui_firstframe_pack.firstframe.weights import MOTION_MODULE
+from comfyui_firstframe_pack.nodes.reference import EncodeReference
+from cut_down import vision
 from harness import Graph, Server, find_node, quickstart
 from small import ksample, small_model, small_motion
 
@@ -38,6 +41,24 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(INTERRUPT, "check", comfy.model_management.throw_exception_if_processing_interrupted)
     yield
     interrupt_current_processing(False)
+
+
+@pytest.mark.parametrize("network", ["vae", "clip_vision"])
+def test_encoding_stops_between_two_layers(interrupted: None, network: str) -> None:
+    """An image in the host's largest VAE takes minutes on a CPU."""
+    vae, encoder = load_tiny_vae(), vision()
+    module = {"vae": vae.first_stage_model, "clip_vision": encoder.model}[network]
+    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)]
+    handle = layers[1].register_forward_hook(lambda *_: interrupt_current_processing())
+    calls: list[int] = []
+    for layer in layers:
+        layer.register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(InterruptProcessingException):
+        EncodeReference.execute(torch.rand(1, 64, 64, 3), vae, 64, 64, "cover", encoder)
+    handle.remove()
+    assert calls == [1, 1]
+    EncodeReference.execute(torch.rand(1, 64, 64, 3), vae, 64, 64, "cover", encoder)
+    assert len(calls) > 10 and not any(layer._forward_pre_hooks for layer in layers)
 
 
 @pytest.mark.parametrize("what", WORK)
