@@ -68,6 +68,14 @@ def test_exif_that_is_broken_is_ignored(tmp_path, caplog):
     assert torch.equal(pixels, prepare_image(image, 64, 32)) and "EXIF data cannot be read" in caplog.text
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_a_colour_profile_that_is_broken_is_ignored(tmp_path, suffix):
+    image = Image.fromarray((gradient(64, 32).numpy() * 255).round().astype(np.uint8))
+    broken = saved(tmp_path, image, f"broken.{suffix}", icc_profile=b"\0\0\2\x0c" + 128 * b"icc ")
+    plain = saved(tmp_path, image, f"plain.{suffix}")
+    assert torch.equal(prepare_image(broken, 64, 32), prepare_image(plain, 64, 32))
+
+
 def test_opaque_and_transparent_palettes_and_alpha(tmp_path):
     image = Image.fromarray((gradient(16, 16).numpy() * 255).round().astype(np.uint8))
     expected = prepare_image(image, 16, 16)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,13 @@ def test_saving_over_a_file_in_use(tmp_path: Path) -> None:
     save_state_dict(path, {"c": torch.zeros(1)}, {})
     assert same(loaded)
     assert load_state_dict(path).keys() == {"c"}
+
+
+def test_two_writers_at_the_same_time(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: save_state_dict(path, STATE, {}), range(40)))
+    assert same(load_state_dict(path)) and [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
 
 
 @pytest.mark.parametrize("ending", ["ckpt", "pt", "pth", "bin"])
