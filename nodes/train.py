@@ -18,8 +18,6 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..firstframe.bindings.comfy import weights
-from ..firstframe.bindings.comfy.training import frozen_base
-from ..firstframe.training.comfy import Settings, as_clips, text_of, train_in_host
 from ..firstframe.weights import I2V_ADAPTER, RETENTION, save
 from ..firstframe.weights.kinds import OwnKind
 from . import folders
@@ -153,6 +151,9 @@ class TrainRetention(io.ComfyNode):
 
 def _train(node: type[io.ComfyNode], kind: Kind, inputs: dict[str, Any]) -> io.NodeOutput:
     """The host gives every input as a list: of clips, or of one value."""
+    from ..firstframe.bindings.comfy.training import frozen_base  # with it the pack takes a fifth longer to import
+    from ..firstframe.training.comfy import Settings, as_clips, text_of, train_in_host
+
     model: ModelPatcher = inputs["model"][0]
     one = {name: values[0] for name, values in inputs.items() if values}
     names = ("steps", "learning_rate", "frames", "drop_text", "gradient_checkpointing", "seed")
