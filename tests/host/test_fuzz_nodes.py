@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import cache, partial
@@ -29,6 +30,8 @@ from torch import Tensor
 
 GAMES = 6 * int(os.environ.get("FIRSTFRAME_FUZZ", "1"))
 CALLS = 25
+MOST_SECONDS = 10.0
+"""Of the processor, for one call."""
 NAN = float("nan")
 LEFT_OUT = {
     "FirstFrameTrainAdapter",  # trains and saves; it gets lists, from the host alone
@@ -229,12 +232,15 @@ class Nodes(RuleBasedStateMachine):
 
     def attempt(self, work: Callable[[], Any]) -> Any:
         """Its result; None where it is refused."""
+        begun = time.process_time()
         try:
             result = work()
         except FirstFrameError as error:
             assert len(str(error)) > 15, "the message says nothing"
             self.tried["refused"] += 1
             return None
+        finally:
+            assert time.process_time() - begun < MOST_SECONDS, "it hung"
         self.tried["accepted"] += 1
         return result
 
