@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..firstframe.bindings.comfy.vision import encode_image
+from ..firstframe.clips.images import read_image
 from ..firstframe.clips.reference import Fit, Reference, check_latent, nearest_size, prepare_image
 from ..firstframe.errors import ImageError
 from . import types
@@ -101,9 +102,10 @@ def _show(text: str, node: str) -> None:
 
 
 def _size_of(image: Tensor, width: int, height: int) -> tuple[int, int]:
-    """The size for an image (1, H, W, C), with about as many pixels as were set."""
+    """The size for an image, with about as many pixels as were set."""
     multiple = 64 if min(width, height) >= SMALL else 32
-    return nearest_size(image.shape[2], image.shape[1], width * height, multiple)
+    rows, columns, _channels = read_image(image).shape
+    return nearest_size(columns, rows, width * height, multiple)
 
 
 class AddImage(io.ComfyNode):

@@ -140,12 +140,15 @@ def nearest_size(width: int, height: int, pixels: int, multiple: int) -> tuple[i
 
     Returns:
         Width and height. Of all sizes within an eighth of ``pixels``, and at most twice as long as wide, the one whose
-        shape is nearest to the image's.
+        shape is nearest to the image's. Where ``multiple`` is so large that there is none, the sizes nearest to
+        ``pixels`` take their place.
     """
-    sides = range(multiple, ceil(2 * pixels**0.5), multiple)
-    sizes = [(w, h) for w in sides for h in sides if abs(w * h / pixels - 1) <= 1 / 8 and max(w, h) <= 2 * min(w, h)]
+    sides = range(multiple, max(ceil(2 * pixels**0.5), multiple + 1), multiple)
+    sizes = [(w, h) for w in sides for h in sides if max(w, h) <= 2 * min(w, h)]
+    within = max(1 / 8, min(abs(w * h / pixels - 1) for w, h in sizes))
     return min(
-        sizes, key=lambda size: (abs(log(size[0] * height / (size[1] * width))), abs(size[0] * size[1] - pixels))
+        [(w, h) for w, h in sizes if abs(w * h / pixels - 1) <= within],
+        key=lambda size: (abs(log(size[0] * height / (size[1] * width))), abs(size[0] * size[1] - pixels)),
     )
 
 

@@ -49,6 +49,22 @@ def forward_in_bf16(model: nn.Module, device: torch.device) -> Iterator[None]:
 class FullPrecisionAttention(TorchFunctionMode):
     """Attention in fp32 under a bf16 autocast: its gradient in bf16 is slow on CPUs."""
 
+    entered = 0
+
+    def __enter__(self) -> FullPrecisionAttention:
+        FullPrecisionAttention.entered += 1
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        FullPrecisionAttention.entered -= 1
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def again(cls) -> AbstractContextManager[Any]:
+        """The mode, where it holds: PyTorch leaves it for backward passes, which may compute a forward pass again."""
+        return cls() if cls.entered else nullcontext()
+
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+from .precision import FullPrecisionAttention
 
 
 @contextmanager
@@ -34,4 +36,9 @@ def _forward(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     # dictionaries as they are now: the host tells in one and the same which layer it is at
     now: dict[str, Any] = {name: dict(value) if isinstance(value, dict) else value for name, value in kwargs.items()}
     given = [dict(value) if isinstance(value, dict) else value for value in args]
-    return checkpoint(forward, *given, use_reentrant=False, **now)
+    return checkpoint(forward, *given, use_reentrant=False, context_fn=_contexts, **now)
+
+
+def _contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Around the first and the second forward pass."""
+    return nullcontext(), FullPrecisionAttention.again()

@@ -29,9 +29,8 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
         WeightsError: the file is broken, would run code, or has tensors that are not plain or larger than itself.
     """
     with reading(path):
-        _check_archive(path)
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
         except UnpicklingError as error:
             if code := re.search(r"GLOBAL (\S+)", str(error)):
                 raise WeightsError(_refused(path, printable(code[1]))) from error
@@ -46,13 +45,19 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_archive(path: Path) -> None:
-    """torch compresses nothing: what would unpack to more than the file's size was not written by it."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > path.stat().st_size:
-            raise WeightsError(_too_large(path, unpacked))
+def _is_archive(path: Path) -> bool:
+    """Whether the file can be mapped into memory, which saves a copy of it: all but those of old versions of torch.
+
+    torch compresses nothing: what would unpack to more than the file's size was not written by it.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > path.stat().st_size:
+        raise WeightsError(_too_large(path, unpacked))
+    return all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
 
 
 def _named(content: Mapping[object, object]) -> Iterator[tuple[str, Tensor]]:

@@ -194,6 +194,8 @@ def test_two_images_in_one_frame(frames, number):
         ((5000, 100), 512**2, 64, (768, 384)),
         ((100, 100), 128**2, 32, (128, 128)),
         ((16, 9), 64**2, 32, (64, 64)),
+        ((16, 9), 64 * 80, 32, (96, 64)),  # none within an eighth
+        ((1, 1), 8 * 8, 32, (32, 32)),
     ],
 )
 def test_the_size_is_the_nearest_that_the_model_knows(image, pixels, multiple, expected):

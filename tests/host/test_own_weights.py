@@ -11,11 +11,13 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
+from comfy.sdxl_clip import SDXLClipModel, SDXLTokenizer
 from comfyui_firstframe_pack.firstframe.bindings.comfy.content_adapter import load_host_content_adapter
 from comfyui_firstframe_pack.firstframe.bindings.comfy.weights import load_in_host
 from comfyui_firstframe_pack.firstframe.bindings.diffusers import clip_vocabulary
 from comfyui_firstframe_pack.firstframe.bindings.diffusers.animate import Animation, animate_image
 from comfyui_firstframe_pack.firstframe.bindings.diffusers.models import ModelFiles, load_model
+from comfyui_firstframe_pack.firstframe.bindings.diffusers.text import encode_prompts
 from comfyui_firstframe_pack.firstframe.weights import I2V_ADAPTER, MOTION_MODULE, RETENTION
 from comfyui_firstframe_pack.nodes.adapter import ApplyAdapter
 from comfyui_firstframe_pack.nodes.content import ApplyContentAdapter
@@ -28,6 +30,7 @@ from cut_down import Files, vision, write
 from small import relative_error
 from test_full_size import FOLDER, path_of
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from nodes import CLIPTextEncode, VAEDecode
 
@@ -152,3 +155,28 @@ def test_tokens(prompt: str) -> None:
 
     rows = SDTokenizer().tokenize_with_weights(prompt, disable_weights=True)
     assert clip_vocabulary.tokenize(prompt).tolist() == [[token for token, _ in row] for row in rows]
+
+
+def small_texts() -> list[Any]:
+    """SDXL's two text encoders with random weights, in transformers' classes."""
+    torch.manual_seed(0)
+    common = {"vocab_size": 49408, "num_hidden_layers": 3, "eos_token_id": clip_vocabulary.END, "intermediate_size": 64}
+    first = CLIPTextConfig(hidden_size=64, num_attention_heads=1, **common)
+    second = CLIPTextConfig(hidden_size=128, num_attention_heads=2, projection_dim=128, hidden_act="gelu", **common)
+    return [CLIPTextModel(first).eval(), CLIPTextModelWithProjection(second).eval()]
+
+
+@pytest.mark.parametrize("prompt", [PROMPT, "", "fish " * 120])
+def test_both_texts_of_sdxl(prompt: str) -> None:
+    """States and pooled text are those of the host's own class."""
+    encoders = small_texts()
+    sizes = [encoder.config.to_dict() for encoder in encoders]
+    theirs = SDXLClipModel(model_options={f"clip_{n}_model_config": size for n, size in zip("lg", sizes, strict=True)})
+    for encoder, network in zip(encoders, (theirs.clip_l, theirs.clip_g), strict=True):
+        weights = encoder.state_dict().items()
+        bare = {name.removeprefix("text_model."): weight for name, weight in weights}
+        network.load_sd({n if n.startswith("text_projection") else f"text_model.{n}": w for n, w in bare.items()})
+    states, pooled = theirs.encode_token_weights(SDXLTokenizer().tokenize_with_weights(prompt))[:2]
+    text = encode_prompts(encoders, [prompt])
+    assert text.states.shape == states.shape and text.pooled is not None
+    assert relative_error(text.states, states) < 1e-5 and relative_error(text.pooled, pooled) < 1e-5

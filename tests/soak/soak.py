@@ -122,11 +122,14 @@ class Soak:
         self.check_files(base)
 
     def check_growth(self, uses: list[dict[str, int]]) -> None:
-        """The last uses against those after the first jobs, which load models."""
+        """The least of the last uses against those after the first jobs, which load models.
+
+        The least, because connections that are about to be closed count as open files.
+        """
         if len(uses) < 3 * WARM_UP:
             return
         for name in uses[0]:
-            before, after = (max(use[name] for use in part) for part in (uses[WARM_UP : 2 * WARM_UP], uses[-WARM_UP:]))
+            before, after = (min(use[name] for use in part) for part in (uses[WARM_UP : 2 * WARM_UP], uses[-WARM_UP:]))
             if after > MOST_GROWTH * before:
                 self.wrong.append(f"{name} grew from {before} to {after}")
 

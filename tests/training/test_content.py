@@ -27,8 +27,8 @@ from firstframe.training.target import Target
 from firstframe.weights import I2V_ADAPTER, IMAGE_TOKENS, RESAMPLER, load
 
 sys.path.insert(0, str(Path(__file__).parent))
-from material import FRAMES, SIDE, configuration, sampled, write_clips, write_models
-from small_checkpoint import small_vision
+from material import FRAMES, SIDE, configuration, sampled, write_clips, write_models, write_sdxl_models
+from small_checkpoint import SMALL_XL, small_vision
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +134,17 @@ def test_the_tiny_model_by_the_same_door(folder: Path, tmp_path: Path) -> None:
     config = configured(folder, tmp_path, max_train_steps=1)
     assert Training.of("content", config, base, make_plan(config), cpu=True).run(resume=False) == 1
     assert load(RESAMPLER, tmp_path / "content.safetensors").config.token_dim == 128
+
+
+def test_sdxl(tmp_path: Path) -> None:
+    write_sdxl_models(tmp_path, pooled_unet_norms=True, betas="sdxl")
+    write_clips(tmp_path / "clips")
+    save_file(small_vision().state_dict(), tmp_path / "vision.safetensors")
+    assert training(configured(tmp_path, tmp_path / "run", max_train_steps=1)).run(resume=False) == 1
+    file = tmp_path / "run" / "content.safetensors"
+    assert load(IMAGE_TOKENS, file).heads == SMALL_XL.heads
+    resampler = load(RESAMPLER, file).config
+    assert (resampler.token_dim, resampler.width) == (SMALL_XL.cross_attention_dim, 128)
 
 
 def test_an_image_encoder_is_needed(folder: Path, tmp_path: Path) -> None:

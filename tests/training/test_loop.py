@@ -15,6 +15,7 @@ from firstframe.training import precision
 from firstframe.training.config import TrainTable
 from firstframe.training.log import Log, history
 from firstframe.training.precision import FullPrecisionAttention, forward_in_bf16
+from firstframe.training.recompute import recomputed
 from firstframe.training.stage import Loss, stage_job, train_stage
 
 CPU = torch.device("cpu")
@@ -138,6 +139,24 @@ def test_attention_is_in_full_precision_on_cpus_alone(
     monkeypatch.setattr(precision, "FullPrecisionAttention", Noted)
     with forward_in_bf16(new_model(), torch.device(device)):
         assert bool(entered) == in_full
+
+
+class Attention(nn.Module):
+    def forward(self, query: Tensor) -> Tensor:
+        cast = query.bfloat16()
+        return nn.functional.scaled_dot_product_attention(cast, cast, cast)
+
+
+def test_activations_are_recomputed_in_the_same_precision() -> None:
+    attention, query = Attention(), torch.randn(1, 2, 8, 4, requires_grad=True)
+    gradients = []
+    for modules in ([], [attention]):
+        query.grad = None
+        with FullPrecisionAttention(), torch.autocast("cpu", torch.bfloat16), recomputed(modules):
+            attention(query).float().square().sum().backward()
+        gradients.append(query.grad)
+    assert gradients[0] is not None and torch.equal(*gradients)
+    assert FullPrecisionAttention.entered == 0
 
 
 def test_full_precision_attention() -> None:

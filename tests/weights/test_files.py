@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,19 @@ def test_a_malicious_pickle_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     assert not (tmp_path / "hacked").exists()
     torch.load(path, weights_only=False) if save is torch.save else pickle.loads(path.read_bytes())
     assert (tmp_path / "hacked").exists(), "it is harmless, and this test proves nothing"
+
+
+def test_a_compressed_pickle(tmp_path: Path) -> None:
+    """It cannot be mapped into memory as it is."""
+    numbers = torch.randint(256, (10_000,), dtype=torch.uint8)  # which no compression makes smaller
+    torch.save({"weight": numbers}, tmp_path / "stored.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "stored.pt") as stored,
+        zipfile.ZipFile(tmp_path / "deflated.pt", "w", zipfile.ZIP_DEFLATED) as deflated,
+    ):
+        for name in stored.namelist():
+            deflated.writestr(name, stored.read(name))
+    assert torch.equal(load_state_dict(tmp_path / "deflated.pt")["weight"], numbers)
 
 
 def test_groups_become_prefixes(tmp_path: Path) -> None:

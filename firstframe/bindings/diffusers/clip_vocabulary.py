@@ -59,7 +59,7 @@ def _vocabulary() -> str:
         if file and file.is_file():
             return gzip.decompress(file.read_bytes()).decode("utf-8")
     raise FirstFrameError(
-        "the prompts of Stable Diffusion 1.5 need CLIP's vocabulary, which the package openai-clip has: "
+        "the prompts of Stable Diffusion need CLIP's vocabulary, which the package openai-clip has: "
         "pip install openai-clip"
     )
 
