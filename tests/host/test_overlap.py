@@ -35,7 +35,8 @@ def test_the_second_clip_goes_on_from_the_last_frames_of_the_first(server: Serve
     assert outcome.event == "execution_success", outcome.data
     frames = read_clip(server.output_file(outcome)).frames.float() / 255
     assert len(frames) == 16 + 16 - 4
-    assert (frames[:12] - usual[:12]).abs().mean() < 0.01  # the same first clip, compressed twice
+    assert (frames[0] - usual[0]).abs().mean() < 0.01  # compressed twice
+    assert (frames[:12] - usual[:12]).abs().mean() < 0.04  # the same first clip, in the colours of its first frame
     steps = (frames[1:] - frames[:-1]).abs().mean((1, 2, 3))
     assert steps[11:17].max() < 4 * steps.median()
 
