@@ -72,7 +72,7 @@ class ExtendClip(io.ComfyNode):
                 io.Image.Output(display_name="clip"),
                 types.Reference.Output(
                     display_name="reference",
-                    tooltip=("What the next clip starts from, in place of Encode Reference Image."),
+                    tooltip="What the next clip starts from, in place of Encode Reference Image.",
                 ),
             ],
         )

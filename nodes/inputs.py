@@ -169,7 +169,8 @@ def motion_input() -> io.Input:
         default=CUSTOM,
         optional=True,
         tooltip=(
-            "How much moves. Each choice sets start_time (t0) and keep_probability (p); custom uses your own values."
+            "How much moves. Each choice sets start_time (t0) and keep_probability, which its name calls p; custom "
+            "uses your own values."
         ),
     )
 

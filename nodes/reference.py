@@ -127,7 +127,7 @@ class AddImage(io.ComfyNode):
                 io.Image.Input("image", tooltip="One image. It is fitted to the size of the first one."),
                 io.Vae.Input("vae", tooltip="The VAE of the model that makes the video."),
                 io.Int.Input(
-                    "frame", default=-1, min=-1, max=4095, tooltip=("Frame number, from 0. -1 is the last frame.")
+                    "frame", default=-1, min=-1, max=4095, tooltip="Frame number, from 0. -1 is the last frame."
                 ),
                 io.Combo.Input(
                     "fit",

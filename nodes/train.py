@@ -68,10 +68,10 @@ def _inputs(name: str) -> list[io.Input]:
             min=0,
             max=0xFFFFFFFF,
             control_after_generate=False,
-            tooltip=("Seed of all random draws."),
+            tooltip="Seed of all random draws.",
         ),
         io.String.Input(
-            "file_name", default=name, tooltip=("Name of the file in models/firstframe. No file is overwritten.")
+            "file_name", default=name, tooltip="Name of the file in models/firstframe. No file is overwritten."
         ),
         io.Conditioning.Input("empty_text", optional=True, tooltip="An empty prompt, encoded: for drop_text."),
     ]

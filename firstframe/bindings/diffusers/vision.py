@@ -60,14 +60,10 @@ def see(encoder: CLIPVisionModel, image: Tensor) -> ImageFeatures:
 
     "No image" is all zeros where the encoder takes its pixels, as IP-Adapter was trained (arXiv 2308.06721, 3.3).
     """
-    pixels = clip_pixels(image.float(), encoder.config.image_size)
-    return ImageFeatures(*_states(encoder, torch.cat([pixels, torch.zeros_like(pixels)])).chunk(2))
-
-
-def _states(encoder: CLIPVisionModel, pixels: Tensor) -> Tensor:
-    pixels = pixels.to(encoder.device, encoder.dtype)
-    states: Tensor = encoder(pixels, output_hidden_states=True).hidden_states[PENULTIMATE]
-    return states
+    pixels = clip_pixels(image.float(), encoder.config.image_size).to(encoder.device, encoder.dtype)
+    both = torch.cat([pixels, torch.zeros_like(pixels)])
+    states: Tensor = encoder(both, output_hidden_states=True).hidden_states[PENULTIMATE]
+    return ImageFeatures(*states.chunk(2))
 
 
 def clip_pixels(image: Tensor, size: int) -> Tensor:
