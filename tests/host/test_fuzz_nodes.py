@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, ClassVar
 
+import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -251,12 +252,15 @@ def test_nothing_crashes() -> None:
     pools()
     gc.freeze()  # ComfyUI collects garbage after each sampling: half of the time went into that
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    run_state_machine_as_test(
-        Nodes,
-        settings=settings(
-            max_examples=GAMES, stateful_step_count=CALLS, deadline=None, suppress_health_check=checks, database=None,
-            derandomize="FIRSTFRAME_FUZZ" not in os.environ, print_blob=True, phases=[Phase.generate],
-        ),
+    games = settings(
+        max_examples=GAMES, stateful_step_count=CALLS, deadline=None, suppress_health_check=checks, database=None,
+        derandomize="FIRSTFRAME_FUZZ" not in os.environ, print_blob=True, phases=[Phase.generate],
     )  # fmt: skip
+    try:
+        run_state_machine_as_test(Nodes, settings=games)
+    finally:
+        gc.unfreeze()
+        pools.cache_clear()
+        comfy.model_management.unload_all_models()
     print(f"nodes: {dict(Nodes.tried)}")
     assert Nodes.tried["refused"] and Nodes.tried["accepted"]

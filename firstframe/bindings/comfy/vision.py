@@ -17,7 +17,7 @@ from ...errors import INTERRUPT
 
 def encode_latent(vae: VAE, pixels: Tensor) -> Tensor:
     """The latent (1, C, h, w) of an image (1, 3, H, W) in [0, 1]. Raises ImageError where it is not finite."""
-    with _interruptible(vae.first_stage_model):
+    with _interruptible(getattr(vae, "first_stage_model", None)):  # other packs bring VAEs of their own
         return check_latent(vae.encode(pixels.movedim(1, -1)))
 
 
