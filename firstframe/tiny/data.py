@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections.abc import Callable, Iterator
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 from einops import rearrange
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..training.data import BATCHES, LatentClips, seed_of
-from .config import NUM_FRAMES, SIZE
-from .scenes import Scene, Sources, dusk, path, render, training_scene
+from .rendering import Rendered, rendering
+from .scenes import Sources, training_scene
 from .text import tokenize
 
 PATH_WEIGHT = 3.0
 SHARD = 64
 AT_ONCE = 8  # scenes that are encoded together
-Rendered = tuple[NDArray[np.uint8], NDArray[np.bool_]]
-"""Frames (F, H, W, 3), and where the object is in any of them, (H/8, W/8)."""
 
 
 def encode_scenes(
@@ -64,45 +56,20 @@ def encode_scenes(
     missing = [file for file in files if not file.exists()]
     if not missing:
         return SHARD * len(files)
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=_one_thread) as pool:
-        render_one = partial(_rendered, sources=sources, at_dusk=at_dusk)
-        for file, rendered in tqdm(_rendered_ahead(pool, missing, render_one), "scenes", len(missing), unit=" files"):
+    numbers = [range(SHARD * int(file.stem), SHARD * (int(file.stem) + 1)) for file in missing]
+    with rendering(sources, at_dusk) as rendered:
+        shards = zip(missing, rendered(numbers), strict=True)
+        for file, scenes in tqdm(shards, "scenes", len(missing), unit=" files"):
             unfinished = file.with_suffix(".part")
-            save_file(_encoded(rendered, autoencoder), unfinished)
+            save_file(_encoded(scenes, autoencoder), unfinished)
             unfinished.replace(file)
             if time.monotonic() - started > seconds and file != files[0]:
-                pool.shutdown(cancel_futures=True)
                 break
     return SHARD * sum(file.exists() for file in files)
 
 
-def _rendered_ahead(
-    pool: ProcessPoolExecutor, files: Sequence[Path], render_one: Callable[[int], Rendered]
-) -> Iterator[tuple[Path, Iterator[Rendered]]]:
-    """Each file with its scenes; the cores render the next one's while those of this one are encoded."""
-    ahead: deque[tuple[Path, Iterator[Rendered]]] = deque()
-    for file in files:
-        first = int(file.stem) * SHARD
-        ahead.append((file, pool.map(render_one, range(first, first + SHARD), chunksize=2)))
-        if len(ahead) > 1:
-            yield ahead.popleft()
-    yield from ahead
-
-
 def _shard_files(folder: Path, count: int) -> list[Path]:
     return [folder / f"{index:05}.safetensors" for index in range(-(-count // SHARD))]
-
-
-def _one_thread() -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
-
-
-def _rendered(index: int, sources: Sources, at_dusk: bool) -> Rendered:
-    scene = training_scene(index)
-    frames = render(scene, NUM_FRAMES, SIZE, with_flow=False, sources=sources).frames
-    return dusk(frames) if at_dusk else frames, _latent_path(scene)
 
 
 @torch.inference_mode()
@@ -157,11 +124,3 @@ def open_latents(folder: Path, images: bool = False) -> LatentClips:
 def _first_frames(ends: Tensor, backward: list[int]) -> Tensor:
     """Frame 0 of every clip, then of those that are played backwards, (clips, 3, H, W) uint8."""
     return torch.cat([ends[:, 0], ends[backward, 1]]).movedim(-1, 1)
-
-
-def _latent_path(scene: Scene) -> NDArray[np.bool_]:
-    """:func:`.scenes.path` at the resolution of latents, (H/8, W/8)."""
-    if not scene.diameter:
-        return np.zeros((SIZE // 8, SIZE // 8), np.bool_)
-    cells = path(scene, NUM_FRAMES, SIZE).reshape(SIZE // 8, 8, SIZE // 8, 8)
-    return np.asarray(cells.any((1, 3)))

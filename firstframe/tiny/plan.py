@@ -88,9 +88,14 @@ class TinyTraining:
         stages = {name: stage for name, stage in STAGES.items() if name not in plan["skipped"]}
         seconds = 60 * plan["minutes"] * (1 - DATA_SHARE) / sum(stage.share for stage in stages.values())
         self._announce(stages, seconds)
+        left = {name: stage for name, stage in stages.items() if not self._file(name).exists()}
+        share = sum(stage.share for stage in left.values())
+        end = time.monotonic() + seconds * share + (0 if "scenes" in plan else 60 * plan["minutes"] * DATA_SHARE)
         scenes, dusk = self._data(plan)
-        for name, stage in stages.items():
-            self._stage(name, stage, seconds * stage.share, dusk if name == "look" else scenes)
+        for name, stage in left.items():
+            until_end = max(0.0, end - time.monotonic())
+            self._stage(name, stage, until_end * stage.share / share, dusk if name == "look" else scenes)
+            share -= stage.share
         export(self.folder, self.folder / "weights")
         return self.folder / "weights"
 
@@ -123,10 +128,13 @@ class TinyTraining:
         (self.folder / "images").mkdir(exist_ok=True)
         exported_base(weights).save(self.folder / "images" / "final.safetensors")
 
+    def _file(self, stage: str) -> Path:
+        return self.folder / stage / "final.safetensors"
+
     def _announce(self, stages: dict[str, Stage], seconds: float) -> None:
         self.say(f"data: about {60 * self.minutes * DATA_SHARE:.0f} s")
         for name, stage in stages.items():
-            done = " (done)" if (self.folder / name / "final.safetensors").exists() else ""
+            done = " (done)" if self._file(name).exists() else ""
             self.say(f"{name}: about {seconds * stage.share:.0f} s{done}")
         end = time.localtime(time.time() + 60 * self.minutes)
         self.say(f"from the beginning to the end {self.minutes:g} minutes: begun now, at {time.strftime('%H:%M', end)}")
@@ -145,10 +153,8 @@ class TinyTraining:
 
     def _stage(self, name: str, stage: Stage, seconds: float, clips: LatentClips) -> None:
         batch = stage.batch_size * (GPU_BATCH if self.device.type == "cuda" else 1)
-        run = Run(self.folder, self.device, clips, seconds, stage.learning_rate, batch, stage.shown)
-        if not run.file(name).exists():
-            self.say(f"{time.strftime('%H:%M')} {name}")
-            stage.train(run)
+        self.say(f"{time.strftime('%H:%M')} {name}: {seconds:.0f} s")
+        stage.train(Run(self.folder, self.device, clips, seconds, stage.learning_rate, batch, stage.shown))
 
 
 def _story_of(weights: Path) -> Any:

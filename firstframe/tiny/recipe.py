@@ -92,7 +92,7 @@ class Run:
             **HOW,
         )
         job = stage_job(model, batches, loss, settings, self.device)
-        steps = planned_steps(settings.output_dir, self.seconds, lambda: pace(job, precision, self.device))
+        steps = planned_steps(settings.output_dir, self.seconds, lambda: pace(job, settings, self.device))
         watchers = [Watcher(partial(self._draw, stage, model), clock=Clock(10.0))] if stage in WATCHED else []
         train_stage(job, settings.model_copy(update={"max_train_steps": steps}), self.device, watchers)
 

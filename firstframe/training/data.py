@@ -46,6 +46,11 @@ class ClipBatch(NamedTuple):
     positions: Tensor | None = None
     images: Tensor | None = None
 
+    def only(self, clips: slice) -> ClipBatch:
+        """Some of the clips."""
+        images = None if self.images is None else self.images[clips]
+        return ClipBatch(self.latents[clips], self.tokens[clips], self.weights[clips], self.positions, images)
+
 
 @dataclass(frozen=True)
 class LatentClips:

@@ -34,6 +34,7 @@ class Job:
         fixed: what must not change when a training goes on.
         attached: what holds while a step is computed.
         save: writes what was trained in so many steps; meanwhile the model has the averaged weights.
+        recorded: in place of ``loss``, the loss of the batch of a number, whose gradients it leaves in the weights.
     """
 
     model: nn.Module
@@ -43,6 +44,7 @@ class Job:
     fixed: Mapping[str, str] = field(default_factory=dict)
     attached: Callable[[], AbstractContextManager[None]] = nullcontext
     save: Callable[[int], None] = lambda _: None
+    recorded: Callable[[int], Tensor] | None = None
 
 
 @dataclass
@@ -114,17 +116,16 @@ class Loop:
             FirstFrameError: there is a run in the folder already, or none to resume, or one of another configuration;
                 or the weights are no longer finite.
         """
-        settings, state, device = self.settings, self.state, self.accelerator.device
+        settings, state = self.settings, self.state
         self._resume(resume)
         saving = Clock(settings.checkpoint_every_n_minutes)
         with ExitStack() as stack:
             stop, record = stack.enter_context(on_interrupt()), stack.enter_context(self._log())
-            stack.enter_context(forward_in(settings.mixed_precision, self.job.model, device))
+            stack.enter_context(self.computing())
             if state.step == 0:
                 self._watch([watcher for watcher in watchers if watcher.every], record)
             while state.step < settings.max_train_steps and not stop.asked:
-                loss = self._step(state.step)
-                rate = state.update(settings, self.accelerator.clip_grad_norm_)
+                loss, rate = self.advance()
                 line = record.add(loss, rate)
                 if line and not math.isfinite(record.loss):
                     raise self._not_finite()
@@ -134,6 +135,17 @@ class Loop:
                 self._watch([watcher for watcher in watchers if watcher.is_due(state.step, line)], record)
             self.save()
         return state.step
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Steps are computed as configured until the end."""
+        if self.job.recorded:
+            return nullcontext()
+        return forward_in(self.settings.mixed_precision, self.job.model, self.accelerator.device)
+
+    def advance(self) -> tuple[Tensor, float]:
+        """One step; its loss and its learning rate."""
+        loss = self._step(self.state.step)
+        return loss, self.state.update(self.settings, self.accelerator.clip_grad_norm_)
 
     def _log(self) -> Log:
         accelerator = self.accelerator
@@ -148,6 +160,8 @@ class Loop:
 
     def _step(self, step: int) -> Tensor:
         """Gradients of a step; its loss."""
+        if self.job.recorded:
+            return self.job.recorded(step)
         accelerator, count = self.accelerator, self.settings.gradient_accumulation_steps
         losses = []
         with self.job.attached():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..bindings.diffusers import Injection, Retention
@@ -51,7 +51,7 @@ class VideoLoss:
 
 @dataclass(frozen=True)
 class RetentionLoss:
-    """The branch's loss on a frozen base: half of the batches alone, half beside the adapter and its clean frame.
+    """The branch's loss on a frozen base: half of the clips alone, half beside the adapter and its clean frame.
 
     Attributes:
         injection: of base and adapter.
@@ -66,10 +66,14 @@ class RetentionLoss:
     beside_adapter: VideoLoss
 
     def __call__(self, model: Any, batch: ClipBatch) -> Tensor:
-        """The loss of one batch, whose images were opened."""
+        """The loss of one batch of two clips or more, whose images were opened."""
         if batch.images is None:
             raise FirstFrameError("the retention branch is trained on images, and this batch has none")
-        self.injection.retention = Retention(self.branch, self.branch.encode(batch.images))
-        alone = random.random() < 0.5
-        self.injection.adapter_scale = 0.0 if alone else 1.0
-        return (self.alone if alone else self.beside_adapter)(model, batch)
+        features, half = self.branch.encode(batch.images), len(batch.latents) // 2
+        halves = ((self.alone, 0.0, slice(half)), (self.beside_adapter, 1.0, slice(half, None)))
+        losses = []
+        for loss, adapter_scale, clips in halves:
+            self.injection.retention = Retention(self.branch, features[clips])
+            self.injection.adapter_scale = adapter_scale
+            losses.append(loss(model, batch.only(clips)))
+        return torch.stack(losses).mean()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from torch.utils._pytree import tree_map_only
 from .config import TrainTable
 from .data import DRAWS, seed_of
 from .loop import Job, Loop, Watcher
-from .precision import Precision, forward_in
+from .recorded import RecordedStep
 
 Loss = Callable[[Any, Any], Tensor]
 PACE_STEPS, LEAST_STEPS = 5, 20
-RECORDED = {"learning_rate", "batch_size", "lr_warmup_steps", "ema_decay", "weight_decay", "seed"}
+TOLD = {"learning_rate", "batch_size", "lr_warmup_steps", "ema_decay", "weight_decay", "seed"}
 
 
 def stage_job(
@@ -38,13 +38,18 @@ def stage_job(
         device: where everything is computed.
     """
 
-    def loss_of(model: Any, number: int) -> Tensor:
+    def batch_of(number: int) -> Any:
+        batch = _moved(batches(number), device)
         set_seed(seed_of(DRAWS, settings.seed, number))
-        return loss(model, _moved(batches(number), device))
+        return batch
 
     weights = {name: weight for name, weight in model.to(device).named_parameters() if weight.requires_grad}
-    record = settings.model_dump(include=RECORDED) | {"precision": settings.mixed_precision}
-    return Job(model, weights, loss_of, record)
+    record = settings.model_dump(include=TOLD) | {"precision": settings.mixed_precision}
+    job = Job(model, weights, lambda model, number: loss(model, batch_of(number)), record)
+    if device.type != "cuda" or settings.mixed_precision != "bf16":
+        return job
+    step = RecordedStep(model, weights, loss)
+    return replace(job, recorded=lambda number: step(batch_of(number)))
 
 
 def train_stage(job: Job, settings: TrainTable, device: torch.device, watchers: Sequence[Watcher] = ()) -> None:
@@ -74,18 +79,25 @@ def planned_steps(folder: Path, seconds: float, pace: Callable[[], float]) -> in
     return max(LEAST_STEPS, round(seconds / pace()))
 
 
-def pace(job: Job, precision: Precision, device: torch.device) -> float:
-    """Seconds of a step without its update: the median of a few, after one that is not counted."""
-    taken = []
-    with forward_in(precision, job.model, device):
-        for number in range(PACE_STEPS + 1):
-            started = time.monotonic()
-            value = job.loss(job.model, number)
-            torch.autograd.backward(value)
-            value.item()
-            taken.append(time.monotonic() - started)
-    job.model.zero_grad()
-    return statistics.median(taken[1:])
+def pace(job: Job, settings: TrainTable, device: torch.device) -> float:
+    """Seconds of a step, on the mean of a few after one that is not counted. The weights are put back."""
+    before = [weight.detach().clone() for weight in job.weights.values()]
+    loop = Loop(job, settings, Accelerator(cpu=device.type == "cpu"))
+
+    def seconds_of(steps: int) -> float:
+        started = time.monotonic()
+        losses = [loop.advance()[0] for _ in range(steps)]
+        losses[-1].item()
+        return (time.monotonic() - started) / steps
+
+    with loop.computing():
+        seconds_of(1)
+        seconds = seconds_of(PACE_STEPS)
+        if seconds < 1 / PACE_STEPS:
+            seconds = seconds_of(round(1 / seconds))
+    for weight, kept in zip(job.weights.values(), before, strict=True):
+        weight.data.copy_(kept)
+    return seconds
 
 
 def _moved(batch: Any, device: torch.device) -> Any:

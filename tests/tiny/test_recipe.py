@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from firstframe.bindings.diffusers import Injection, inject, transformer_block
 from firstframe.tiny import data, export, plan, recipe
@@ -41,9 +42,9 @@ def model() -> Denoiser:
 
 @pytest.fixture
 def batch() -> ClipBatch:
-    tokens = tokenize(["a red star moves left quickly, still camera"])
-    positions, images = torch.tensor([0, 5, 11]), torch.rand(1, 3, 128, 128)
-    return ClipBatch(torch.randn(1, 4, FRAMES, 16, 16), tokens, torch.ones(1, 16, 16), positions, images)
+    tokens = tokenize(["a red star moves left quickly, still camera", "a blue disc moves up, pan right"])
+    positions, images = torch.tensor([0, 5, 11]), torch.rand(2, 3, 128, 128)
+    return ClipBatch(torch.randn(2, 4, FRAMES, 16, 16), tokens, torch.ones(2, 16, 16), positions, images)
 
 
 def video_loss(injection: Injection, clean_share: float) -> VideoLoss:
@@ -67,16 +68,22 @@ def test_new_adapter_starts_as_a_copy_that_adds_nothing_and_alone_gets_gradients
     assert graded(model) and all(name.startswith("parts.adapter.") for name in graded(model))
 
 
-def test_retention_alone_gets_gradients_with_and_without_the_adapter(
-    model: Denoiser, batch: ClipBatch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retention_alone_gets_gradients_with_and_without_the_adapter(model: Denoiser, batch: ClipBatch) -> None:
     branch = model.parts["retention"] = new_retention(model.unet, model.motion, STEM_CHANNELS)
+    halves = []
     with inject(model.unet, model.motion, model.adapter, num_frames=FRAMES) as injection:
-        loss = RetentionLoss(injection, branch, video_loss(injection, 0.0), video_loss(injection, 1.0))
-        for drawn, scale in ((0.0, 0.0), (1.0, 1.0)):
-            monkeypatch.setattr(random, "random", lambda drawn=drawn: drawn)
-            loss(model, batch).backward()
-            assert injection.adapter_scale == scale
+
+        def seen(scale: float) -> Callable[[Denoiser, ClipBatch], Tensor]:
+            def loss(model: Denoiser, half: ClipBatch) -> Tensor:
+                assert injection.adapter_scale == scale and len(injection.retention.features) == len(half.latents)
+                halves.append(half)
+                return video_loss(injection, scale)(model, half)
+
+            return loss
+
+        RetentionLoss(injection, branch, seen(0.0), seen(1.0))(model, batch).backward()  # type: ignore[arg-type]
+    assert torch.equal(torch.cat([half.latents for half in halves]), batch.latents)
+    assert torch.equal(torch.cat([half.images for half in halves]), batch.images)
     assert graded(model) and all(name.startswith("parts.retention.") for name in graded(model))
     assert branch.projections[0].weight.grad.abs().max() > 0
 
@@ -91,7 +98,7 @@ def test_a_whole_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(log, "history", lambda folder: {"stage": folder.name})
     monkeypatch.setattr(export, "history", lambda folder: {"stage": folder.name})
     for name, one in plan.STAGES.items():
-        monkeypatch.setitem(plan.STAGES, name, replace(one, share=1e-6, batch_size=1, shown=min(one.shown, 2)))
+        monkeypatch.setitem(plan.STAGES, name, replace(one, share=1e-6, batch_size=2, shown=min(one.shown, 2)))
     told: list[str] = []
     training = plan.TinyTraining(
         tmp_path, 0.01, CPU, BUILT_IN, weights_file("autoencoder"), begin_with=None, say=told.append
