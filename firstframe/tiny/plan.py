@@ -42,7 +42,7 @@ class Stage:
     shown: int = 1
 
 
-GPU_BATCH = 4
+GPU_BATCH = 2
 STAGES = {
     "text": Stage(lambda run: train_text(run, len(run.clips.latents)), 0.02, 1e-3, 32),
     "images": Stage(lambda run: train_base(run, "images"), 0.06, 1e-3, 64),
@@ -54,7 +54,7 @@ STAGES = {
     "look": Stage(train_look, 0.02, 5e-4, 16, 4),
 }
 
-DATA_SHARE = 0.15
+DATA_SHARE = 0.1
 LOOK_SCENES = 64
 MOST_SCENES = 24_000
 

@@ -47,7 +47,7 @@ class RecordedStep:
         return loss.clone()
 
     def _record(self, batch: Any) -> None:
-        self.batch = tree_map_only(Tensor, torch.clone, batch)
+        self.batch, drawn = tree_map_only(Tensor, torch.clone, batch), torch.cuda.get_rng_state()
         self.graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -56,6 +56,7 @@ class RecordedStep:
         torch.cuda.current_stream().wait_stream(stream)
         with torch.cuda.graph(self.graph, stream=stream):
             self.result = self._compute()
+        torch.cuda.set_rng_state(drawn)
 
     def _compute(self) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         with forward_with_bf16_weights(self.model), FewTokensAttention():
