@@ -2,9 +2,9 @@
 
     python benchmarks/step_time.py [--model sdxl] [--size 512] [--frames 16] [--way "motion v2 + adapter" ...]
 
-The same ways as in ledger.py, in ComfyUI (found as tests/host/run.py finds it), in 16 bit, with all weights on the card.
-Each is the median of a few steps; the first is measured again at the end, so that a drift shows. Writes step_time.json
-and step_time.md, or step_time_sdxl.json and step_time_sdxl.md.
+The same ways as in ledger.py, in ComfyUI (found as tests/host/run.py finds it), in 16 bit, with all weights on the
+card. Each is the median of a few steps; the first is measured again at the end, so that a drift shows. Writes
+step_time.json and step_time.md, or step_time_sdxl.json and step_time_sdxl.md.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 from common import arguments, import_host, run_in_host, save
@@ -49,7 +50,7 @@ def measure_here(size: int, frames: int, ways: Iterable[str]) -> dict[str, Any]:
                 denoised: Tensor = guider(noise, sigma, **extra_args)
                 end.record()
             torch.cuda.synchronize()
-            self.milliseconds = statistics.median(a.elapsed_time(b) for a, b in zip(ends, ends[1:], strict=False))
+            self.milliseconds = statistics.median(a.elapsed_time(b) for a, b in pairwise(ends))
             self.gigabytes = torch.cuda.max_memory_allocated() / 1e9
             return denoised
 
@@ -79,7 +80,7 @@ def measure_here(size: int, frames: int, ways: Iterable[str]) -> dict[str, Any]:
 def as_markdown(report: dict[str, Any]) -> str:
     """A row for each way."""
     first = next(iter(report["ways"].values()))["milliseconds"]
-    title = f"{report['card']}, PyTorch {report['torch']}, {report['size']} px x {report['frames']} frames, one guided step:"
+    title = f"{report['card']}, PyTorch {report['torch']}, {report['size']} px x {report['frames']} frames, guided:"
     lines = [title, "", "| step | ms | x | GB |", "|---|---|---|---|"]
     for way, row in report["ways"].items():
         lines.append(

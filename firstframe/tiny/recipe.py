@@ -151,7 +151,7 @@ class Base(NamedTuple):
 
 BASES = {
     "images": Base("text", 2),
-    "clips": Base("images", 3, clean_share=0.7),
+    "clips": Base("images", 3, clean_share=0.8),
     "whole": Base("clips", 5, clean_share=0.3),
 }
 
