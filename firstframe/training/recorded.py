@@ -61,7 +61,15 @@ class RecordedStep:
     def _compute(self) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         with forward_with_bf16_weights(self.model), FewTokensAttention():
             loss = self.loss(self.model, self.batch)
-        return loss.detach(), torch.autograd.grad(loss, self.weights, allow_unused=True)
+        gradients = torch.autograd.grad(loss, self.weights, allow_unused=True)
+        return loss.detach(), tuple(map(_laid_out_like, self.weights, gradients))
+
+
+def _laid_out_like(weight: Tensor, gradient: Tensor | None) -> Tensor | None:
+    """With the weight's strides, as autograd leaves a gradient in ``grad``: fused optimisers need them."""
+    if gradient is None or gradient.stride() == weight.stride():
+        return gradient
+    return torch.empty_like(weight).copy_(gradient)
 
 
 def _copy_into(target: Any, source: Any) -> None:

@@ -73,6 +73,16 @@ def test_bf16_weights_give_fp32_gradients_close_to_those_of_fp32(model: Denoiser
     assert functional.cosine_similarity(near, true, dim=0) > 0.98
 
 
+def test_gradients_lie_as_their_weights_do() -> None:
+    """A convolution of an image with its channels last has a gradient with its channels last."""
+    stem = nn.Conv2d(4, 8, 3)
+    weights = dict(stem.named_parameters())
+    step = RecordedStep(stem, weights, lambda model, image: model(image).square().mean())
+    step.batch = torch.randn(2, 16, 16, 4).movedim(-1, 1)
+    _, gradients = step._compute()
+    assert [gradient.stride() for gradient in gradients] == [weight.stride() for weight in weights.values()]
+
+
 @needs_gpu
 def test_a_recorded_step_is_the_step(model: Denoiser) -> None:
     """Draws, loss and gradients as without a recording, for other batches than the recorded one too."""
