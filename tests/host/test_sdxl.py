@@ -178,7 +178,7 @@ def dual(model: ModelPatcher, both: list[Any], image: float, text: float) -> Ten
     euler = comfy.samplers.sampler_object("euler")
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 2)
     noise = comfy.sample.prepare_noise(start_latent(), 5)
-    return guider.sample(noise, start_latent(), euler, sigmas, disable_pbar=True, seed=5)
+    return guider.sample(noise, start_latent(), euler, sigmas, disable_pbar=True, seed=5).cpu()
 
 
 def test_dual_guidance_with_equal_scales_is_plain_guidance_between_no_image_and_both() -> None:
