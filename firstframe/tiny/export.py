@@ -36,7 +36,7 @@ def export(runs: Path, folder: Path) -> None:
     save(MOTION_MODULE, file("motion_module"), model.motion, base, torch.float16)
     save(I2V_ADAPTER, file("i2v_adapter"), model.adapter, _story(runs, "adapter", "adapter_whole"), torch.float16)
     branch = load(RETENTION, runs / "retention" / "final.safetensors")
-    save(RETENTION, file("retention"), branch, _story(runs, "retention"), torch.float16)
+    save(RETENTION, file("retention"), branch, _story(runs, "stem", "retention"), torch.float16)
     lora = load_state_dict(runs / "look" / "final.safetensors")
     save_state_dict(file("look_lora"), {name: weight.half() for name, weight in lora.items()}, _story(runs, "look"))
 

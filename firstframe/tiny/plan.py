@@ -19,7 +19,16 @@ from .data import encode_scenes, open_latents
 from .denoiser import exported_base
 from .export import export
 from .files import AUTOENCODER_FILE, BEGUN_WITH, PARTS, PLAN_FILE, weights_file
-from .recipe import Run, train_adapter, train_adapter_whole, train_base, train_look, train_retention, train_text
+from .recipe import (
+    Run,
+    train_adapter,
+    train_adapter_whole,
+    train_base,
+    train_look,
+    train_retention,
+    train_stem,
+    train_text,
+)
 from .scenes import Sources
 
 
@@ -50,6 +59,7 @@ STAGES = {
     "whole": Stage(lambda run: train_base(run, "whole"), 0.17, 6e-4, 4, 16),
     "adapter": Stage(train_adapter, 0.12, 2e-3, 16, 4),
     "adapter_whole": Stage(train_adapter_whole, 0.08, 1e-3, 4, 16),
+    "stem": Stage(train_stem, 0.02, 2e-3, 32, 2),
     "retention": Stage(train_retention, 0.08, 1e-3, 16, 4),
     "look": Stage(train_look, 0.02, 5e-4, 16, 4),
 }

@@ -32,6 +32,7 @@ from .denoiser import Denoiser, alphas_cumprod, new_base, new_motion, with_adapt
 from .files import AUTOENCODER_FILE, BEGUN_WITH, weights_file
 from .recall import CaptionLoss, Recall, RecallingLoss, tiny_word_dropout
 from .samples import draw_samples
+from .stem import StemReadout, stem_loss
 from .style_lora import add_lora, lora_weights
 
 HOW: dict[str, Any] = {
@@ -190,13 +191,20 @@ def _train_adapter(run: Run, model: Denoiser, stage: str, seed: int) -> None:
     model.save(run.file(stage))
 
 
-def train_retention(run: Run) -> None:
-    """Train the frame retention branch on the frozen base, alone and beside the frozen adapter."""
+def train_stem(run: Run) -> None:
+    """Train the stem of a frame retention branch alone, to tell the latents of the image."""
     set_seed(6)
-    model = with_adapter(run.file("adapter_whole")).requires_grad_(False)
+    model = with_adapter(run.file("adapter_whole"))
     begun = run.begun("retention")
     branch = load(RETENTION, begun).float() if begun else new_retention(model.unet, model.motion, STEM_CHANNELS)
-    model.parts["retention"] = branch
+    run.train("stem", StemReadout(branch), run.batches(8), stem_loss)
+    save(RETENTION, run.file("stem"), branch, dtype=torch.float32)
+
+
+def train_retention(run: Run) -> None:
+    """Train the frame retention branch on the frozen base, alone and beside the frozen adapter."""
+    model = with_adapter(run.file("adapter_whole")).requires_grad_(False)
+    branch = model.parts["retention"] = load(RETENTION, run.file("stem")).float().requires_grad_(True)
     with inject(model.unet, model.motion, model.adapter, num_frames=run.shown) as injection:
         alone, beside = (run.video_loss(injection, share, IMAGE_WORDS) for share in (0.0, 1.0))
         run.train("retention", model, run.batches(6), RetentionLoss(injection, branch, alone, beside))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional
 
 from firstframe.bindings.diffusers import Injection, inject, transformer_block
 from firstframe.tiny import data, export, plan, recipe
@@ -20,6 +21,7 @@ from firstframe.tiny.files import weights_file
 from firstframe.tiny.model import load_tiny
 from firstframe.tiny.recall import tiny_word_dropout
 from firstframe.tiny.scenes import BUILT_IN
+from firstframe.tiny.stem import StemReadout, stem_loss
 from firstframe.tiny.text import tokenize
 from firstframe.training import log, stage
 from firstframe.training.data import ClipBatch
@@ -86,6 +88,24 @@ def test_retention_alone_gets_gradients_with_and_without_the_adapter(model: Deno
     assert torch.equal(torch.cat([half.images for half in halves]), batch.images)
     assert graded(model) and all(name.startswith("parts.retention.") for name in graded(model))
     assert branch.projections[0].weight.grad.abs().max() > 0
+
+
+def test_the_stem_alone_learns_to_tell_the_latents(model: Denoiser, batch: ClipBatch) -> None:
+    branch = new_retention(model.unet, model.motion, STEM_CHANNELS)
+    before = {name: weight.clone() for name, weight in branch.state_dict().items()}
+    reader, told = StemReadout(branch), functional.avg_pool2d(batch.images, 8)
+    seen = batch._replace(latents=torch.cat([told, told.mean(1, keepdim=True)], 1).unsqueeze(2))
+    optimiser = torch.optim.AdamW([weight for weight in reader.parameters() if weight.requires_grad], lr=5e-3)
+    losses = []
+    for _ in range(20):
+        loss = stem_loss(reader, seen)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+    changed = {name for name, weight in branch.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed and all(name.startswith("stem.") for name in changed)
 
 
 @pytest.mark.slow
