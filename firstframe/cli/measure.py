@@ -26,7 +26,7 @@ def measure_tiny(
     seed: Seed = 0,
     out: Out = Path("report/tiny"),
     steps: Steps = 10,
-    cfg: Cfg = 2.0,
+    cfg: Cfg = 1.5,
     keep: Keep = 0.5,
     start: Start = 1.0,
     retention: Annotated[
@@ -52,7 +52,7 @@ def measure_prior(
     seed: Seed = 0,
     out: Out = Path("report/prior"),
     steps: Steps = 10,
-    cfg: Cfg = 2.0,
+    cfg: Cfg = 1.5,
     device: Device = "",
 ) -> None:
     """Motion and steadiness over t0 and keep of the frame similarity prior (the paper's p is 1 - keep)."""
@@ -72,7 +72,7 @@ def measure_claims(
     seed: Seed = 0,
     out: Out = Path("report/claims"),
     steps: Steps = 6,
-    cfg: Cfg = 2.0,
+    cfg: Cfg = 1.5,
     only: Annotated[
         list[str] | None, typer.Option(help=f"Only this section, one of {', '.join(SECTIONS)}; may be given again.")
     ] = None,
@@ -95,7 +95,7 @@ def measure_photographs(
     seed: Seed = 0,
     out: Out = Path("report/photographs"),
     steps: Steps = 10,
-    cfg: Cfg = 2.0,
+    cfg: Cfg = 1.5,
     device: Device = "",
 ) -> None:
     """Animate photographs under each camera word (still, pan, zoom, turn) and compare them with the truth."""

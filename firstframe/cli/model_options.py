@@ -29,7 +29,7 @@ class Defaults:
     cfg: float
 
 
-TINY, SD15 = Defaults(128, 2.0), Defaults(512, 7.5)
+TINY, SD15 = Defaults(128, 1.5), Defaults(512, 7.5)
 
 
 def _file(*names: str, words: str) -> Any:

@@ -48,6 +48,6 @@ def tiny(
     file = autoencoder or weights_file("autoencoder")
     training = TinyTraining(folder, minutes, resolve_device(device), sources, file, begin_with, typer.echo)
     weights = training.run()
-    setup = Setup(scenes, 0, SamplingSettings(16, 10, 2.0, 0, scale_blur=True))
+    setup = Setup(scenes, 0, SamplingSettings(16, 10, 1.5, 0, scale_blur=True))
     measure(comparison(retention=True), load_tiny(training.device, weights), setup, folder / "report", tell=typer.echo)
     typer.echo(f"{(folder / 'report' / 'report.md').read_text('utf-8')}\n{weights}")

@@ -30,7 +30,8 @@ def export(runs: Path, folder: Path) -> None:
     model = with_adapter(runs / "adapter_whole" / "final.safetensors")
     text = {f"text_model.{key.removeprefix('text_model.')}": w for key, w in _half(model.text_encoder).items()}
     source = {"firstframe.source": SOURCE, "firstframe.licence": LICENCE}
-    save_state_dict(file("autoencoder"), load_state_dict(runs / AUTOENCODER_FILE), source)
+    autoencoder = {name: weight.half() for name, weight in load_state_dict(runs / AUTOENCODER_FILE).items()}
+    save_state_dict(file("autoencoder"), autoencoder, source)
     save_state_dict(file("text_encoder"), text, base)
     save_state_dict(file("unet"), _half(model.unet), base)
     save(MOTION_MODULE, file("motion_module"), model.motion, base, torch.float16)

@@ -19,7 +19,7 @@ from .scenes.target import Target, held_out_targets
 from .text import tokenize
 
 SCENES, SHOWN = 4, (0, 1, 5, 10, 15)
-SETTINGS = SamplingSettings(16, steps=8, cfg=2.0, scale_blur=True)
+SETTINGS = SamplingSettings(16, steps=8, cfg=1.5, scale_blur=True)
 
 
 @torch.inference_mode()
