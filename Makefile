@@ -13,7 +13,7 @@ KILLS ?= 20
 .PHONY: check demo test test-host fuzz soak locales lint types clean
 
 demo: $(BIN)/.standalone
-	$(BIN)/firstframe animate firstframe/tiny/example.png --prompt "a yellow star moves right quickly, still camera" -o demo/demo.mp4
+	$(BIN)/firstframe animate firstframe/tiny/example.png --prompt "a red heart moves right quickly, still camera" -o demo/demo.mp4
 
 test: $(BIN)/.test
 	$(BIN)/python -m pytest

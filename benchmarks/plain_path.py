@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 READING = "a ratio means something only where it is further from 1 than rounds of the same code are from each other."
 FRAMES, STEPS, CFG = 16, 12, 2.0
-CAPTIONS = ("a yellow star moves right quickly, still camera", "")
+CAPTIONS = ("a red heart moves right quickly, still camera", "")
 
 
 def sample(checkout: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from firstframe.tiny.scenes.target import Target, action_targets
 FILE = Path(__file__).parent / "images" / "actions.gif"
 HEART, SQUARE = 15, 1
 ACTIONS = ("left slowly", "right quickly", "up slowly")
-SETTINGS = SamplingSettings(num_frames=16, steps=20, cfg=2.0)
+SETTINGS = SamplingSettings(num_frames=16, steps=20, cfg=1.5)
 SIDE, GAP, FOOT = 160, 6, 24
 FIRST, NEXT, LAST = 500, 125, 600  # milliseconds
 

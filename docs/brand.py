@@ -20,7 +20,7 @@ from firstframe.tiny.model import load_tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
-PROMPT = "a yellow star moves right quickly, still camera"
+PROMPT = "a red heart moves right quickly, still camera"
 NIGHT, LIGHT, ACCENT = "#14181f", "#f2f4f7", "#ffc94d"
 
 
@@ -28,7 +28,7 @@ def clip() -> list[Image.Image]:
     """The frames of a clip, the example image first."""
     model = load_tiny(torch.device("cpu"))
     image = prepare_image(ROOT / "firstframe" / "tiny" / "example.png", SIZE, SIZE)
-    frames = sample_clip(model, PROMPT, SamplingSettings(cfg=2.0), reference_of(model, image))
+    frames = sample_clip(model, PROMPT, SamplingSettings(cfg=1.5), reference_of(model, image))
     return [_pixels(image[0].movedim(0, -1)), *map(_pixels, frames[1:])]
 
 

@@ -37,7 +37,7 @@ from firstframe.tiny.scenes.target import Target, held_out_targets
 
 IMAGES = Path(__file__).parent / "images"
 NUM_FRAMES, CELL = 16, 8  # frames of a clip, pixels of an image to one of the latent
-SETTINGS = SamplingSettings(NUM_FRAMES, steps=10, cfg=2.0)
+SETTINGS = SamplingSettings(NUM_FRAMES, steps=10, cfg=1.5)
 FISH = 9  # a white fish moves right quickly under a still camera
 LOOKER = Site("up", 2, 1)  # the finest level, where a place is 8 x 8 pixels
 MIDDLE = 5  # of the steps, from 0

@@ -61,7 +61,7 @@ SILENT = socket.create_server(("127.0.0.1", 0))
 """Takes connections and never answers."""
 QUICKSTART = str(ROOT / "workflows" / "api" / "quickstart.json")
 QUEUE = ["queue", QUICKSTART, "--images", ".", "--prompt", "a red fish", "-o", "out", "--server"]
-ANIMATE = ["animate", "image.png", "--prompt", "a yellow star moves right", "--steps", "500"]
+ANIMATE = ["animate", "image.png", "--prompt", "a red heart moves right", "--steps", "500"]
 COMMANDS = {
     "animate": Command(ANIMATE, "| 1/500"),
     "batch": Command(["batch", "jobs.jsonl", "-o", "out"], "out/manifest.jsonl", write_jobs, ("out",)),

@@ -33,7 +33,7 @@ from torch import Tensor
 
 pytestmark = pytest.mark.feature("Equal to the command line's result")
 
-PROMPT = "a yellow star moves right quickly, still camera"
+PROMPT = "a red heart moves right quickly, still camera"
 
 
 @pytest.fixture(scope="module")
