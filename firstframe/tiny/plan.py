@@ -102,7 +102,7 @@ class TinyTraining:
         share = sum(stage.share for stage in left.values())
         end = time.monotonic() + seconds * share + (0 if "scenes" in plan else 60 * plan["minutes"] * DATA_SHARE)
         scenes, dusk = self._data(plan)
-        for name, stage in left.items():
+        for name, stage in left.items():  # the later ones share what time is left
             until_end = max(0.0, end - time.monotonic())
             self._stage(name, stage, until_end * stage.share / share, dusk if name == "look" else scenes)
             share -= stage.share
