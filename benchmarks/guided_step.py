@@ -1,13 +1,16 @@
-"""One guided step of Stable Diffusion 1.5 or SDXL at its full size in ComfyUI, on fake tensors.
+"""One guided step of Stable Diffusion 1.5 or SDXL at its full size in ComfyUI, on fake tensors or on a GPU.
 
-Importing this imports the host: ``benchmarks/ledger.py`` does it in the host's environment.
+Importing this imports the host: ``ledger.py`` and ``step_time.py`` do it in the host's environment.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import median
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -129,6 +132,39 @@ class OneEvaluation(comfy.samplers.Sampler):
     ) -> Tensor:
         with counted() as self.ledger:
             return guider(noise, sigmas[0] * noise.new_ones(len(noise)), **extra_args)
+
+
+class ManyEvaluations(comfy.samplers.Sampler):
+    """A sampler whose step is evaluated again and again on a real GPU, and timed: the median, and the most memory."""
+
+    def __init__(self, warm_up: int, steps: int) -> None:
+        self.warm_up, self.steps = warm_up, steps
+
+    def sample(
+        self, guider: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor, *_: Any
+    ) -> Tensor:
+        sigma = sigmas[0] * noise.new_ones(len(noise))
+        ends = [torch.cuda.Event(enable_timing=True) for _ in range(self.steps + 1)]
+        for _step in range(self.warm_up):
+            guider(noise, sigma, **extra_args)
+        torch.cuda.reset_peak_memory_stats()
+        ends[0].record()
+        for end in ends[1:]:
+            denoised: Tensor = guider(noise, sigma, **extra_args)
+            end.record()
+        torch.cuda.synchronize()
+        self.milliseconds = median(start.elapsed_time(end) for start, end in pairwise(ends))
+        self.gigabytes = torch.cuda.max_memory_allocated() / 1e9
+        return denoised
+
+
+def fill(part: ModelPatcher) -> None:
+    """Random weights that keep the size of what passes through."""
+    for weight in part.model.parameters():
+        if weight.ndim > 1:
+            weight.data.normal_(0.0, 0.5 / math.sqrt(weight[0].numel()))
+        else:
+            weight.data.fill_(0.1)
 
 
 def run_through(guider: comfy.samplers.CFGGuider, clip: Clip, sampler: Sampler) -> Sampler:

@@ -10,10 +10,7 @@ step_time.json and step_time.md, or step_time_sdxl.json and step_time_sdxl.md.
 from __future__ import annotations
 
 import json
-import math
-import statistics
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any
 
 from common import arguments, import_host, run_in_host, save
@@ -26,41 +23,10 @@ READING = "ms is the median of one step; x is against the first row; GB is the m
 def measure_here(size: int, frames: int, ways: Iterable[str]) -> dict[str, Any]:
     """Each way in this process, which becomes a host."""
     import_host("--use-pytorch-cross-attention")
-    import comfy.samplers
     import torch
-    from comfy.model_patcher import ModelPatcher
-    from guided_step import GUIDERS, SDXL_GUIDERS, SDXL_MOTION, Clip, Parts, run_through
-    from torch import Tensor
+    from guided_step import GUIDERS, SDXL_GUIDERS, SDXL_MOTION, Clip, ManyEvaluations, Parts, fill, run_through
 
     from firstframe.sites import SDXL
-
-    class Timed(comfy.samplers.Sampler):
-        """A sampler that evaluates one step again and again."""
-
-        def sample(
-            self, guider: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor, *_: Any
-        ) -> Tensor:
-            sigma = sigmas[0] * noise.new_ones(len(noise))
-            ends = [torch.cuda.Event(enable_timing=True) for _ in range(STEPS + 1)]
-            for _step in range(WARM_UP):
-                guider(noise, sigma, **extra_args)
-            torch.cuda.reset_peak_memory_stats()
-            ends[0].record()
-            for end in ends[1:]:
-                denoised: Tensor = guider(noise, sigma, **extra_args)
-                end.record()
-            torch.cuda.synchronize()
-            self.milliseconds = statistics.median(a.elapsed_time(b) for a, b in pairwise(ends))
-            self.gigabytes = torch.cuda.max_memory_allocated() / 1e9
-            return denoised
-
-    def filled(part: ModelPatcher) -> None:
-        """Random numbers that keep the size of what passes through."""
-        for weight in part.model.parameters():
-            if weight.ndim > 1:
-                weight.data.normal_(0.0, 0.5 / math.sqrt(weight[0].numel()))
-            else:
-                weight.data.fill_(0.1)
 
     ways, found = list(ways), {}
     guiders = SDXL_GUIDERS if ways[0] in SDXL_GUIDERS else GUIDERS
@@ -68,9 +34,9 @@ def measure_here(size: int, frames: int, ways: Iterable[str]) -> dict[str, Any]:
         clip = Clip(size, frames)
         parts = Parts(clip, SDXL, SDXL_MOTION) if guiders is SDXL_GUIDERS else Parts(clip)
         for part in (parts.base, parts.adapter, parts.branch, *parts.motion.values()):
-            filled(part)
+            fill(part)
         for way in [*ways, ways[0]]:
-            timed = run_through(guiders[way](parts), clip, Timed())
+            timed = run_through(guiders[way](parts), clip, ManyEvaluations(WARM_UP, STEPS))
             name = f"{way}, again" if way in found else way
             found[name] = {"milliseconds": timed.milliseconds, "gigabytes": timed.gigabytes}
         card = torch.cuda.get_device_name()

@@ -28,12 +28,12 @@ TOLD = {"learning_rate", "batch_size", "lr_warmup_steps", "ema_decay", "weight_d
 def stage_job(
     model: nn.Module, batches: Callable[[int], Any], loss: Loss, settings: TrainTable, device: torch.device
 ) -> Job:
-    """Train the parameters of ``model`` that require gradients.
+    """Train the parameters of ``model`` that require gradients; in bf16 on a GPU, by a recorded step.
 
     Args:
         model: moved to ``device``.
         batches: the batch of each number, from 0; its tensors are moved to ``device`` where they are not there.
-        loss: ``loss(model, batch)`` -> scalar. Its draws are PyTorch's and Python's own.
+        loss: ``loss(model, batch)`` -> scalar. Its draws are PyTorch's own.
         settings: whose seed is that of all draws.
         device: where everything is computed.
     """
