@@ -7,7 +7,8 @@ COMFYUI_PATH    folders of ComfyUI, one or several (separated like PATH). Defaul
 COMFYUI_PYTHON  the Python that runs them. Default: .venv or venv in the folder, else the one that runs this file
 
 ComfyUI's own environment is not touched: an overlay (``.venv-host-*`` in this checkout) sees its packages and adds
-what the tests need. Where no ComfyUI is found, this says so and succeeds.
+what the tests need. Where COMFYUI_PATH names none, and the default folder has none that a Python at hand can run, this
+says so and succeeds.
 """
 
 from __future__ import annotations
@@ -30,24 +31,38 @@ SITE_PACKAGES = "import os, sysconfig; print(os.path.realpath(sysconfig.get_path
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 EDITOR = ("comfyui-frontend-package", "comfyui-workflow-templates")
 EDITOR_VERSIONS = f"import importlib.metadata as m; print(*(f'{{name}}=={{m.version(name)}}' for name in {EDITOR}))"
+DEFAULT_HOST = Path.home() / "comfy" / "ComfyUI"
+SKIPPED = "no ComfyUI in COMFYUI_PATH, and none in ~/comfy/ComfyUI that a Python can run (see COMFYUI_PYTHON)"
 HOST_PACKAGES = "import aiohttp, av, comfyui_frontend_package, comfyui_workflow_templates, torch, torchsde"
 
 
 def find_hosts() -> list[Path]:
-    """Folders of ComfyUI, in the order they were named."""
-    named = os.environ.get("COMFYUI_PATH", str(Path.home() / "comfy" / "ComfyUI"))
+    """Folders of ComfyUI, in the order they were named; the default folder counts only if a Python can run it."""
+    if "COMFYUI_PATH" not in os.environ and not pythons(DEFAULT_HOST):
+        return []
+    named = os.environ.get("COMFYUI_PATH", str(DEFAULT_HOST))
     folders = [Path(folder).expanduser().resolve() for folder in named.split(os.pathsep) if folder]
     return [folder for folder in folders if (folder / "main.py").is_file()]
 
 
 def find_python(host: Path) -> Path:
     """The Python that runs a ComfyUI; SystemExit where there is none that can."""
+    found = pythons(host)
+    if not found:
+        raise SystemExit(f"no Python can run {host}: install its requirements.txt, or set COMFYUI_PYTHON")
+    return found[0]
+
+
+def pythons(host: Path) -> list[Path]:
+    """The Pythons at hand that have a ComfyUI's requirements, the best first."""
     own = [host / folder / BIN / "python" for folder in (".venv", "venv")]
     named = [Path(os.environ["COMFYUI_PYTHON"])] if "COMFYUI_PYTHON" in os.environ else []
-    for python in [*named, *own, Path(sys.executable)]:
-        if python.exists() and subprocess.run([python, "-c", HOST_PACKAGES], capture_output=True).returncode == 0:
-            return python
-    raise SystemExit(f"no Python can run {host}: install its requirements.txt, or set COMFYUI_PYTHON")
+    return [python for python in [*named, *own, Path(sys.executable)] if python.exists() and runs(python)]
+
+
+def runs(python: Path) -> bool:
+    """Whether a Python can import what ComfyUI requires."""
+    return subprocess.run([python, "-c", HOST_PACKAGES], capture_output=True).returncode == 0
 
 
 def overlay(python: Path) -> Path:
@@ -109,7 +124,7 @@ def main() -> int:
     """The worst exit code of all hosts."""
     hosts = find_hosts()
     if not hosts:
-        print("\n==== HOST TESTS SKIPPED: no ComfyUI in COMFYUI_PATH or ~/comfy/ComfyUI ====\n", flush=True)
+        print(f"\n==== HOST TESTS SKIPPED: {SKIPPED} ====\n", flush=True)
     return max((run(host, sys.argv[1:]) for host in hosts), default=0)
 
 
