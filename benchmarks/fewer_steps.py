@@ -3,8 +3,8 @@
     python benchmarks/fewer_steps.py --scenes 6 --out benchmarks/results
 
 The tiny model in ComfyUI (found as tests/host/run.py finds it; EasyCache is in 0.3.64) animates the first frames of
-rendered scenes that no training saw, with the I2V adapter and plain guidance 2. Writes fewer_steps.json, fewer_steps.md
-and a contact sheet of one scene for each way. Needs the extra ``standalone``.
+rendered scenes that no training saw, with the I2V adapter and plain guidance 1.5. Writes fewer_steps.json,
+fewer_steps.md and a contact sheet of one scene for each way. Needs the extra ``standalone``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from common import arguments, import_host, run_in_host, save
 
-STEPS, FRAMES, CFG = 20, 16, 2.0
+STEPS, FRAMES, CFG = 20, 16, 1.5
 
 
 @dataclass(frozen=True)

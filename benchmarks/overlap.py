@@ -91,7 +91,7 @@ def main() -> None:
     options = parser.parse_args()
     model, prior = load_tiny(), MOTION["balanced"]
     settings = SamplingSettings(
-        FRAMES, options.steps, 2.0, 0, prior.keep_probability, prior.start_time, scale_blur=True
+        FRAMES, options.steps, 1.5, 0, prior.keep_probability, prior.start_time, scale_blur=True
     )
     ways: dict[str, tuple[Callable[..., Tensor], int]] = {
         "image": (with_image, FRAMES - 1),

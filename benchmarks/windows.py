@@ -22,7 +22,7 @@ import torch
 from common import arguments, import_host, resident_bytes, run_in_host, save
 
 READING = "a steady scene keeps its ssim over the frames; memory is the ratio to a clip of 16 frames."
-LENGTH, OVERLAP, STEPS, CFG = 16, 6, 10, 2.0
+LENGTH, OVERLAP, STEPS, CFG = 16, 6, 10, 1.5
 LENGTHS = (16, 32, 64)
 CONFIGS = ("anchored", "plain")
 SHOWN = (1, 8, 15, 24, 32, 48, 63)

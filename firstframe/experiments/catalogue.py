@@ -139,7 +139,7 @@ AMOUNTS = Experiment(
     "motion",
     "Amounts of motion",
     "What subtle, balanced and lively set, and what else might add motion: a softened image in the first half of the "
-    "noise schedule (adaptive low-pass guidance, arXiv 2506.08456), and a text scale of 2.5 in place of 2.",
+    "noise schedule (adaptive low-pass guidance, arXiv 2506.08456), and a text scale of 2.5 in place of 1.5.",
     _held_out,
     [
         *(_choice(name, knobs) for name, knobs in CHOICES.items()),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import comfy.sample
 import comfy.sd
 import pytest
@@ -17,7 +19,7 @@ from comfyui_firstframe_pack.firstframe.bindings.diffusers import (
     sample,
 )
 from comfyui_firstframe_pack.firstframe.clips.reference import Reference, prepare_image
-from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance
+from comfyui_firstframe_pack.firstframe.sampling.guidance import DualGuidance, LowPass
 from comfyui_firstframe_pack.firstframe.shapes import fold_frames
 from comfyui_firstframe_pack.firstframe.tiny import comfy as tiny
 from comfyui_firstframe_pack.firstframe.tiny.config import LATENT_SCALE
@@ -89,7 +91,7 @@ def made_by_host(model: ModelPatcher, reference: Reference, settings: SamplingSe
         settings.blur_sigma,
         settings.seed,
     ).args
-    model = apply_adapter(model, tiny.load_tiny_adapter(), 1.0)
+    model = apply_adapter(model, tiny.load_tiny_adapter(), 1.0, low_pass=settings.low_pass)
     latents = comfy.sample.sample(
         hold_first_frame(model, reference.latent),
         comfy.sample.prepare_noise(start["samples"], settings.seed),
@@ -117,6 +119,16 @@ def test_clip(standalone: TinyModel, reference: Reference, start_time: float) ->
     settings = SamplingSettings(16, steps=4, cfg=4.0, seed=11, start_time=start_time)
     hosted = made_by_host(tiny.load_tiny_model(), reference, settings)
     assert relative_error(hosted, made_alone(standalone, reference, settings)) < 1e-3
+
+
+@pytest.mark.parametrize("end", [0.3, 0.6])
+def test_clip_under_low_pass_guidance(standalone: TinyModel, reference: Reference, end: float) -> None:
+    """The softened image is seen in the same steps, and softened alike."""
+    settings = SamplingSettings(16, steps=6, cfg=4.0, seed=11, low_pass=LowPass(0.25, end))
+    hosted = made_by_host(tiny.load_tiny_model(), reference, settings)
+    assert relative_error(hosted, made_alone(standalone, reference, settings)) < 1e-3
+    other = replace(settings, low_pass=LowPass(0.25, 0.9 - end))
+    assert relative_error(hosted, made_alone(standalone, reference, other)) > 1e-3
 
 
 @pytest.mark.parametrize("adapter", [True, False])
