@@ -38,6 +38,12 @@ pytestmark = pytest.mark.feature("Equal to the command line's result")
 
 PROMPT, NEGATIVE, SIDE, FRAMES, STEPS, SEED = "a red fish swims to the left, isn't it?", "blurry", 64, 4, 4, 7
 WHOLE = ("adapter", "retention", "content", "lora")
+OPTIONS = {
+    "adapter": {"i2v_adapter": "adapter"},
+    "retention": {"retention": "retention"},
+    "content": {"content_adapter": "content", "projections": "projections", "clip_vision": "vision"},
+    "lora": {},
+}
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +97,9 @@ def by_command(
     files: Files, parts: tuple[str, ...], scales: tuple[float, float], start: float, frames: int = FRAMES
 ) -> Tensor:
     """Frames as ``firstframe animate`` makes them."""
-    given = {
-        "adapter": {"i2v_adapter": files.adapter},
-        "retention": {"retention": files.retention},
-        "content": {
-            "content_adapter": files.content, "projections": files.projections, "clip_vision": files.vision,
-        },
-        "lora": {"loras": {files.lora: 0.7}},
-    }  # fmt: skip
-    named = {name: path for part in parts for name, path in given[part].items()}
+    named = {option: getattr(files, name) for part in parts for option, name in OPTIONS[part].items()}
+    if "lora" in parts:
+        named["loras"] = {files.lora: 0.7}
     model = load_model(ModelFiles(files.checkpoint, files.motion, **named))
     animation = Animation(
         (PROMPT,), NEGATIVE, frames, STEPS, seed=SEED, start=start, adapter="adapter" in parts,
