@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 from tqdm.auto import tqdm
 
+from ..errors import FirstFrameError
 from ..modules.text import Text
 from .base import VideoBase
 from .clips.batches import Batches
@@ -48,8 +49,13 @@ class Training:
         """Put ``base`` and what is trained on the device of this process; with ``cpu``, on no GPU.
 
         Frozen weights are stored in the type of the forward pass, trained ones in fp32.
+
+        Raises:
+            FirstFrameError: fp16 on a CPU, where no scaling of gradients goes with it.
         """
         settings = config.train
+        if settings.mixed_precision == "fp16" and PartialState(cpu=cpu).device.type == "cpu":
+            raise FirstFrameError('mixed_precision "fp16" needs a GPU; use "bf16" or "no" on a CPU')
         accelerator = Accelerator(
             cpu=cpu,
             mixed_precision="fp16" if settings.mixed_precision == "fp16" else "no",  # bf16 is the loop's
@@ -79,7 +85,8 @@ class Training:
         empty = cache.text("").to(self.accelerator.device)
         settings = self.config.train
         if self.accelerator.log_with:
-            self.accelerator.init_trackers("firstframe", {"kind": self.target.kind})
+            beside = {"wandb": {"dir": str(settings.output_dir)}}  # by default it writes where the command was called
+            self.accelerator.init_trackers("firstframe", {"kind": self.target.kind}, beside)
         batches = Batches(cache, plan.train, settings.batch_size, settings.seed)
         job = clip_job(self.target, batches, empty, self.objective, self.config, self.accelerator.device)
         steps = Loop(job, settings, self.accelerator).run(self._watchers(cache, plan, empty), resume)

@@ -228,3 +228,8 @@ def test_held_out_clips_are_watched(watched: Callable[..., Training], tmp_path: 
     assert found.keys() == {0, 2, 4}
     assert {line["step"] for line in lines(tmp_path) if "sample_ssim" in line} == {0, 2, 4}
     assert {file.name for file in (tmp_path / "samples").iterdir()} >= {"step_000004.png", "step_000004_0.mp4"}
+
+
+def test_half_precision_needs_a_gpu(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FirstFrameError, match="fp16.*bf16"):
+        training("adapter", configured(folder, tmp_path, mixed_precision="fp16"))

@@ -58,7 +58,7 @@ class Raft:
         except ImportError as error:
             raise FirstFrameError("RAFT needs torchvision: pip install torchvision") from error
         state = load_state_dict(path)
-        first = state.get("feature_encoder.convnormrelu.0.0.weight")
+        first = state.get("feature_encoder.convnormrelu.0.weight")
         if first is None:
             raise FirstFrameError(f"{path}: not RAFT's weights in torchvision's names")
         build = raft_small if first.shape[0] == SMALL_WIDTH else raft_large
