@@ -23,7 +23,7 @@ def write_clips(folder: Path, name: str, shown: Shown) -> dict[str, dict[str, st
     Returns:
         The mp4 files by heading and name, relative to ``folder``.
     """
-    contact_sheets(shown).savefig(folder / f"{name}_frames.png", dpi=100)
+    contact_sheets(shown).savefig(folder / f"{name}_frames.png", dpi=90, bbox_inches="tight")
     write_clip(folder / f"{name}.gif", torch.cat([torch.cat(list(clips.values()), 1) for clips in shown.values()], 2))
     files: dict[str, dict[str, str]] = {}
     for group, (heading, clips) in enumerate(shown.items()):
