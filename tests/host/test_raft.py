@@ -1,4 +1,4 @@
-"""RAFT by torchvision, from a file."""
+"""RAFT by torchvision, which every ComfyUI has, from a file."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from firstframe.errors import FirstFrameError
-from firstframe.experiments.evaluation.flow import Raft
-from firstframe.weights.files import save_state_dict
-
-optical_flow = pytest.importorskip(
-    "torchvision.models.optical_flow", reason="RAFT NOT TESTED: pip install torchvision to try it"
-)
+from comfyui_firstframe_pack.firstframe.errors import FirstFrameError
+from comfyui_firstframe_pack.firstframe.experiments.evaluation.flow import Raft
+from comfyui_firstframe_pack.firstframe.weights.files import save_state_dict
+from torchvision.models import optical_flow
 
 
 @pytest.mark.parametrize("kind", ["raft_small", "raft_large"])
