@@ -231,5 +231,5 @@ def test_held_out_clips_are_watched(watched: Callable[..., Training], tmp_path: 
 
 
 def test_half_precision_needs_a_gpu(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FirstFrameError, match="fp16.*bf16"):
+    with pytest.raises(FirstFrameError, match=r"fp16.*bf16"):
         training("adapter", configured(folder, tmp_path, mixed_precision="fp16"))
