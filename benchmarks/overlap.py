@@ -30,6 +30,7 @@ from firstframe.bindings.diffusers.pipeline import (
 from firstframe.clips.metrics.image import ssim
 from firstframe.clips.reference import Reference
 from firstframe.sampling.prior import MOTION
+from firstframe.tiny.config import GUIDANCE
 from firstframe.tiny.model import TinyModel, load_tiny
 from firstframe.tiny.scenes.target import Target, action_targets
 
@@ -91,7 +92,7 @@ def main() -> None:
     options = parser.parse_args()
     model, prior = load_tiny(), MOTION["balanced"]
     settings = SamplingSettings(
-        FRAMES, options.steps, 1.5, 0, prior.keep_probability, prior.start_time, scale_blur=True
+        FRAMES, options.steps, GUIDANCE, 0, prior.keep_probability, prior.start_time, scale_blur=True
     )
     ways: dict[str, tuple[Callable[..., Tensor], int]] = {
         "image": (with_image, FRAMES - 1),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import FirstFrameError
+from ..tiny.config import GUIDANCE
 from .options import Cfg, Device, ImageScale, Keep, Scenes, Seed, Start, Steps, TextScale, guidance_of, load_model
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def measure_tiny(
     seed: Seed = 0,
     out: Out = Path("report/tiny"),
     steps: Steps = 10,
-    cfg: Cfg = 1.5,
+    cfg: Cfg = GUIDANCE,
     keep: Keep = 0.5,
     start: Start = 1.0,
     retention: Annotated[
@@ -52,7 +53,7 @@ def measure_prior(
     seed: Seed = 0,
     out: Out = Path("report/prior"),
     steps: Steps = 10,
-    cfg: Cfg = 1.5,
+    cfg: Cfg = GUIDANCE,
     device: Device = "",
 ) -> None:
     """Motion and steadiness over t0 and keep of the frame similarity prior (the paper's p is 1 - keep)."""
@@ -72,7 +73,7 @@ def measure_claims(
     seed: Seed = 0,
     out: Out = Path("report/claims"),
     steps: Steps = 6,
-    cfg: Cfg = 1.5,
+    cfg: Cfg = GUIDANCE,
     only: Annotated[
         list[str] | None, typer.Option(help=f"Only this section, one of {', '.join(SECTIONS)}; may be given again.")
     ] = None,
@@ -95,7 +96,7 @@ def measure_photographs(
     seed: Seed = 0,
     out: Out = Path("report/photographs"),
     steps: Steps = 10,
-    cfg: Cfg = 1.5,
+    cfg: Cfg = GUIDANCE,
     device: Device = "",
 ) -> None:
     """Animate photographs under each camera word (still, pan, zoom, turn) and compare them with the truth."""

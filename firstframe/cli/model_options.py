@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import FirstFrameError
+from ..tiny.config import GUIDANCE, SIZE
 from .options import Device, resolve_device
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Defaults:
     cfg: float
 
 
-TINY, SD15 = Defaults(128, 1.5), Defaults(512, 7.5)
+TINY, SD15 = Defaults(SIZE, GUIDANCE), Defaults(512, 7.5)
 
 
 def _file(*names: str, words: str) -> Any:

@@ -39,6 +39,7 @@ def tiny(
     from ..experiments.catalogue import comparison
     from ..experiments.experiment import Setup
     from ..experiments.run import measure
+    from ..tiny.config import GUIDANCE, NUM_FRAMES
     from ..tiny.files import weights_file
     from ..tiny.model import load_tiny
     from ..tiny.plan import TinyTraining
@@ -48,6 +49,6 @@ def tiny(
     file = autoencoder or weights_file("autoencoder")
     training = TinyTraining(folder, minutes, resolve_device(device), sources, file, begin_with, typer.echo)
     weights = training.run()
-    setup = Setup(scenes, 0, SamplingSettings(16, 10, 1.5, 0, scale_blur=True))
+    setup = Setup(scenes, 0, SamplingSettings(NUM_FRAMES, 10, GUIDANCE, 0, scale_blur=True))
     measure(comparison(retention=True), load_tiny(training.device, weights), setup, folder / "report", tell=typer.echo)
     typer.echo(f"{(folder / 'report' / 'report.md').read_text('utf-8')}\n{weights}")

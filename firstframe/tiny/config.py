@@ -7,6 +7,7 @@ from typing import Any
 LATENT_SCALE = 0.18215
 SIZE = 128
 NUM_FRAMES = 16
+GUIDANCE = 1.5
 NOISE_SCHEDULE: dict[str, Any] = {
     "prediction_type": "v_prediction",
     "num_train_timesteps": 1000,

@@ -13,13 +13,13 @@ from ..bindings.diffusers import Parts, Prompts, SamplingSettings, sample
 from ..clips.reference import Reference
 from ..clips.video import contact_sheet
 from ..training.start import new_adapter
-from .config import NOISE_SCHEDULE
+from .config import GUIDANCE, NOISE_SCHEDULE, NUM_FRAMES
 from .denoiser import Denoiser, new_base, new_motion
 from .scenes.target import Target, held_out_targets
 from .text import tokenize
 
 SCENES, SHOWN = 4, (0, 1, 5, 10, 15)
-SETTINGS = SamplingSettings(16, steps=8, cfg=1.5, scale_blur=True)
+SETTINGS = SamplingSettings(NUM_FRAMES, steps=8, cfg=GUIDANCE, scale_blur=True)
 
 
 @torch.inference_mode()
